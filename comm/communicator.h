@@ -1,0 +1,64 @@
+// Collectives between ranks. Calls are made in the same order on all ranks (the plan's order), are
+// queued first in, first out, and complete when waited for; buffers belong to the caller and must
+// stay untouched in between. All sums run in rank order 0 ... N-1, so results depend on neither
+// timing nor transport.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "comm/ledger.h"
+#include "runtime/base/dtype.h"
+
+namespace memwall {
+
+using Ticket = int64_t;
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // whole: size() * shard_bytes. `shard` may be this rank's slice of `whole` (in place) or lie
+  // outside it.
+  virtual Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes) = 0;
+
+  // whole: size() * shard_elements of `dtype`, this rank's contribution; shard: the sum over ranks
+  // of this rank's slice, added in FP32 (FP64 for FP64) in rank order and rounded once to `dtype`.
+  // `shard` may be this rank's slice of `whole`. `receive`: receive_bytes(...) bytes of scratch.
+  virtual Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
+                                void* receive) = 0;
+
+  // In place; the sum in rank order. Scalars only. `receive`: all_reduce_receive_bytes(...).
+  virtual Ticket all_reduce(double* values, int64_t count, void* receive) = 0;
+
+  virtual void progress() = 0;            // moves what can be moved without blocking
+  virtual void wait(Ticket ticket) = 0;   // until that call, and all before it, are complete
+
+  // Blocking, for start-up, evaluation and saving: they do not count as the step's traffic.
+  virtual void barrier() = 0;
+  virtual void broadcast(void* data, int64_t bytes, int root) = 0;
+  // out: size() * count doubles, rank by rank.
+  virtual std::vector<double> gather_all(const std::vector<double>& mine) = 0;
+  virtual std::vector<std::string> gather_text(const std::string& mine) = 0;
+
+  // What this rank is doing, for the message of a time-out: a plan step's name. The pointer must
+  // stay valid until the next call.
+  virtual void set_activity(const char* activity) = 0;
+
+  virtual const Ledger& ledger() const = 0;
+};
+
+// Scratch for a reduce-scatter: one slot for each other rank, at most 4 MiB in all (but at least
+// 1024 elements a slot).
+int64_t reduce_scatter_receive_bytes(int64_t ranks, int64_t shard_elements, DType dtype);
+int64_t all_reduce_receive_bytes(int64_t ranks, int64_t count);
+
+// What one rank sends, by formula: the plan's side of planned = measured.
+int64_t all_gather_wire_bytes(int64_t ranks, int64_t shard_bytes);
+int64_t reduce_scatter_wire_bytes(int64_t ranks, int64_t shard_bytes);
+int64_t all_reduce_wire_bytes(int64_t ranks, int64_t count);
+
+}  // namespace memwall

@@ -1,0 +1,196 @@
+// The vocabulary that graph, plan and kernels share: the ops and their attributes.
+//
+// An attribute struct lists its fields once, in `fields`; printing, reading back, hashing and
+// comparing go through that list. Every field is an int64_t or a double.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <variant>
+
+namespace memwall {
+
+// The op list. Shapes are row-major; (a, b) -> (c) names inputs and results.
+enum class Op : uint8_t {
+  // Leaves and aliases: they cost nothing and become no step.
+  kState,       // () -> (slot)             the contents of a persistent slot
+  kOperand,     // () -> (x)                an operand of the enclosing body
+  kView,        // (buffer) -> (part)       elements [offset, offset + count), any shape
+  kShardView,   // (buffer) -> (shard)      this rank's slice of a whole buffer
+  kConcat,      // (parts...) -> (buffer)   parts at given offsets, covering the buffer
+  kReplicate,   // (x) -> (x)               a whole parameter buffer enters the graph (stage 0-2)
+  // Movement and arithmetic.
+  kFill,        // ([scalars]) -> (x)       value, or value * scalars[scalar]
+  kCopy,        // (x) -> (y)               y = x, converting the dtype
+  kAdd,         // (a, b) -> (c)
+  kBias,        // (x, b) -> (y)            x (batch, rows, width) + b (batch, width)
+  kColumnSum,   // (x) -> (b)               sums over rows, (batch, rows, width) -> (batch, width)
+  kGemm,        // (a, b) -> (c)
+  kSum,         // (x) -> (f64[1])
+  // Transformer primitives.
+  kLayerNorm,           // (x, gamma, beta) -> (y, mean, rstd)
+  kLayerNormGrad,       // (dy, x, gamma, mean, rstd) -> (dx)
+  kLayerNormScaleGrad,  // (dy, x, mean, rstd) -> (dgamma)
+  kGelu,                // (x) -> (y)       tanh approximation
+  kGeluGrad,            // (dy, x) -> (dx)
+  kDropout,             // (x, sample_index) -> (y)
+  kCausalSoftmax,       // (scores) -> (p)
+  kSoftmaxGrad,         // (dp, p) -> (dscores)
+  kEmbedding,           // (indices, table) -> (rows)
+  kEmbeddingGrad,       // (indices, dy) -> (dtable)
+  kCrossEntropy,        // (logits, targets) -> (row_loss, log_sum_exp)
+  kCrossEntropyGrad,    // (drow_loss, logits, targets, log_sum_exp) -> (dlogits)
+  kChunked,             // a body graph, run `count` times
+  // Collectives.
+  kAllGather,      // (shard) -> (whole)
+  kReduceScatter,  // (whole, partial) -> (shard)
+  kAllReduce,      // (f64[n], partial) -> (f64[n]) summed in rank order; scalars only
+  // The update.
+  kInitialize,   // () -> (parameters)      of a unit: shard or whole
+  kSumSquares,   // (g) -> (f64[parts])     one sum for each of `parts` equal parts
+  kStepControl,  // (reduced, scalars) -> (scalars)
+  kAdamW,        // (parameters, m, v, g, scalars) -> (parameters, m, v)
+  kOpCount
+};
+constexpr size_t kOpCount = static_cast<size_t>(Op::kOpCount);
+
+std::string_view op_name(Op op);  // "gemm"
+std::optional<Op> parse_op(std::string_view name);
+
+// What a causal chunk may leave out: in iteration i only the first (i % period + 1) * rows entries
+// of one dimension of the product exist. The rest of an overwritten result is set to zero.
+enum class GemmLimit : int64_t { kNone, kM, kN, kK };
+
+struct NoAttributes {
+  template <class V>
+  void fields(V&&) {}
+  bool operator==(const NoAttributes&) const = default;
+};
+
+struct StateAttributes {
+  int64_t slot = 0;
+  template <class V>
+  void fields(V&& v) { v("slot", slot); }
+  bool operator==(const StateAttributes&) const = default;
+};
+
+struct ViewAttributes {
+  int64_t offset = 0;  // elements
+  template <class V>
+  void fields(V&& v) { v("offset", offset); }
+  bool operator==(const ViewAttributes&) const = default;
+};
+
+struct FillAttributes {
+  double value = 0.0;
+  int64_t scalar = -1;  // a Scalar to multiply with, or -1
+  template <class V>
+  void fields(V&& v) { v("value", value); v("scalar", scalar); }
+  bool operator==(const FillAttributes&) const = default;
+};
+
+// kBias, kColumnSum, kLayerNorm*, kEmbedding*, kCrossEntropy*, kCausalSoftmax, kSoftmaxGrad:
+// a tensor seen as (batch, rows, width), elements [0, width) of each row, rows `stride` apart.
+struct RowsAttributes {
+  int64_t batch = 1, rows = 0, width = 0;
+  int64_t stride = 0;        // elements between rows, >= width
+  double epsilon = 0.0;      // layer norm
+  // Causal softmax inside a chunk: row r is query (iteration % period) * rows + r.
+  int64_t period = 1;
+  template <class V>
+  void fields(V&& v) {
+    v("batch", batch); v("rows", rows); v("width", width); v("stride", stride);
+    v("epsilon", epsilon); v("period", period);
+  }
+  bool operator==(const RowsAttributes&) const = default;
+};
+
+struct Strides {  // elements
+  int64_t batch = 0, row = 0, column = 0;
+  bool operator==(const Strides&) const = default;
+};
+
+// c[b, i, j] = alpha * sum_k a[b, i, k] * b[b, k, j] (+ the addend). A batch stride of 0 in `a` or
+// `b` repeats the operand; in `c` it sums over the batch, in order.
+struct GemmAttributes {
+  int64_t batch = 1, m = 0, n = 0, k = 0;
+  Strides a, b, c;
+  double alpha = 1.0;
+  GemmLimit limit = GemmLimit::kNone;
+  int64_t limit_rows = 0, limit_period = 1;
+  template <class V>
+  void fields(V&& v) {
+    v("batch", batch); v("m", m); v("n", n); v("k", k);
+    v("a.batch", a.batch); v("a.row", a.row); v("a.column", a.column);
+    v("b.batch", b.batch); v("b.row", b.row); v("b.column", b.column);
+    v("c.batch", c.batch); v("c.row", c.row); v("c.column", c.column);
+    v("alpha", alpha);
+    int64_t which = static_cast<int64_t>(limit);
+    v("limit", which);
+    limit = static_cast<GemmLimit>(which);
+    v("limit_rows", limit_rows); v("limit_period", limit_period);
+  }
+  bool operator==(const GemmAttributes&) const = default;
+};
+
+// x is (samples, heads, rows, width). Element (s, h, r, c) keeps its value, scaled by
+// 1 / (1 - rate), where random_bits(seed, site, e) >= rate * 2^32, with
+// e = ((sample_index[s] * heads + h) * total_rows + (iteration % period) * rows + r) * width + c.
+struct DropoutAttributes {
+  double rate = 0.0;
+  int64_t seed = 0, site = 0;  // site: one for each dropout of the model
+  int64_t samples = 1, heads = 1, rows = 0, width = 0;
+  int64_t total_rows = 0, period = 1;
+  template <class V>
+  void fields(V&& v) {
+    v("rate", rate); v("seed", seed); v("site", site); v("samples", samples); v("heads", heads);
+    v("rows", rows); v("width", width); v("total_rows", total_rows); v("period", period);
+  }
+  bool operator==(const DropoutAttributes&) const = default;
+};
+
+// kInitialize, kSumSquares, kAdamW, kAllGather, kReduceScatter: which unit, and what share of it
+// this rank holds.
+struct UnitAttributes {
+  int64_t unit = 0;
+  int64_t parts = 1;   // kSumSquares: partial sums; kInitialize, kAdamW: 1 = whole, ranks = a shard
+  int64_t seed = 0;    // kInitialize
+  double beta1 = 0.0, beta2 = 0.0, epsilon = 0.0, weight_decay = 0.0;  // kAdamW
+  template <class V>
+  void fields(V&& v) {
+    v("unit", unit); v("parts", parts); v("seed", seed); v("beta1", beta1); v("beta2", beta2);
+    v("epsilon", epsilon); v("weight_decay", weight_decay);
+  }
+  bool operator==(const UnitAttributes&) const = default;
+};
+
+// reduced: f64[3 + parts - 1] = {loss sum, stop requests, norm partials...}.
+struct StepControlAttributes {
+  int64_t norm_parts = 1;   // how many partial sums of squares follow, added in order
+  double loss_factor = 1.0; // loss = loss sum * loss_factor
+  double grad_clip = 0.0;   // largest global norm; 0: no clipping
+  template <class V>
+  void fields(V&& v) {
+    v("norm_parts", norm_parts); v("loss_factor", loss_factor); v("grad_clip", grad_clip);
+  }
+  bool operator==(const StepControlAttributes&) const = default;
+};
+
+// Iteration i of `count` uses slice i / period of each operand and result; a result overwrites
+// where i % period == 0 and adds otherwise. The periods stand in the graph node.
+struct ChunkedAttributes {
+  int64_t count = 0;
+  int64_t body = -1;  // index of the body graph (graph) or of the body's steps (plan)
+  template <class V>
+  void fields(V&& v) { v("count", count); v("body", body); }
+  bool operator==(const ChunkedAttributes&) const = default;
+};
+
+using Attributes =
+    std::variant<NoAttributes, StateAttributes, ViewAttributes, FillAttributes, RowsAttributes,
+                 GemmAttributes, DropoutAttributes, UnitAttributes, StepControlAttributes,
+                 ChunkedAttributes>;
+
+}  // namespace memwall
