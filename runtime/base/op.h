@@ -23,7 +23,7 @@ enum class Op : uint8_t {
   kReplicate,   // (x) -> (x)               a whole parameter buffer enters the graph (stage 0-2)
   // Movement and arithmetic.
   kFill,        // ([scalars]) -> (x)       value, or value * scalars[scalar]
-  kCopy,        // (x) -> (y)               y = x, converting the dtype
+  kCopy,        // (x, [place]) -> (y)      y = x, converting the dtype; y lies in `place`
   kAdd,         // (a, b) -> (c)
   kBias,        // (x, b) -> (y)            x (batch, rows, width) + b (batch, width)
   kColumnSum,   // (x) -> (b)               sums over rows, (batch, rows, width) -> (batch, width)

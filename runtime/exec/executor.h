@@ -41,6 +41,7 @@ class Executor {
 
  private:
   void run_step(const Program& program, const Step& step, int64_t micro_step, int64_t iteration);
+  Ticket start_transfer(const Step& step);
   Tensor resolve(const Operand& operand, int64_t iteration) const;
 
   const Plan& plan_;

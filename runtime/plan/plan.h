@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/dtype.h"
@@ -42,15 +43,15 @@ struct PlanValue {
 };
 
 enum class SlotKind : uint8_t {
-  kParameter, kGradient, kMoment1, kMoment2,  // of a unit
+  kParameter, kMaster, kMoment1, kMoment2, kGradient,  // of a unit
   kScalars,      // f64[kScalarCount]
-  kPartials,     // f64[3]..: loss sum and norm partials on their way to the update program
+  kLossSum,      // f64[1]   summed over micro-steps, on its way to the update program
   kTokens,       // i32[batch, time]   written by the host
   kTargets,      // i32[batch, time]
   kSampleIndex,  // i64[batch]         global sample numbers, for dropout
   kPosition,     // i32[1]             next_token: the row whose successor is asked for
   kSampleLoss,   // f64[batch]         evaluate: loss summed over each sequence
-  kLogits,       // f32|f64[vocabulary] next_token
+  kLogits,       // [vocabulary] next_token
 };
 std::string_view name_of(SlotKind kind);
 
@@ -68,8 +69,7 @@ struct Slot {
 
 // Bytes [start, start + bytes) of `value`, found at [base, base + bytes) of the arena.
 // Rank r adds r * rank_stride to `base` and r * rank_start to `start`. Inside a body, iteration i
-// adds (i / period) * iteration_bytes to both, except for values local to the body
-// (iteration_bytes == 0).
+// adds i / period times iteration_bytes to `base` and iteration_start to `start`.
 struct Operand {
   int32_t value = 0;
   DType dtype = DType::kF32;
@@ -77,7 +77,7 @@ struct Operand {
   int64_t bytes = 0;
   int64_t base = 0, rank_stride = 0;
   int64_t start = 0, rank_start = 0;
-  int64_t period = 1, iteration_bytes = 0;
+  int64_t period = 1, iteration_bytes = 0, iteration_start = 0;
 };
 
 enum class Stream : uint8_t { kCompute, kCommunication, kCount };
@@ -88,6 +88,7 @@ enum class Accumulate : uint8_t {
   kAlways,
   kUnlessFirstMicroStep,       // the first micro-step of a step overwrites
   kUnlessFirstOfPeriod,        // in a body: iteration i overwrites where i % period == 0
+  kUnlessFirstOfBoth,          // in a body: so, but only in the first micro-step
 };
 
 struct Step {
@@ -100,10 +101,12 @@ struct Step {
   std::vector<Operand> inputs, outputs;
   // Scratch in the arena (an operand of its own value), bytes == 0 where there is none.
   Operand workspace;
+  // Empty, or one an output (bytes == 0: none): what lies in the output's place and is added to.
+  std::vector<Operand> addends;
   Accumulate accumulate = Accumulate::kNever;
   int64_t accumulate_period = 1;
   // outputs[first] may lie exactly on inputs[second]: the kernel reads an element before it
-  // writes it. An accumulating step adds to its output in place, without naming it as an input.
+  // writes it.
   std::vector<std::pair<int32_t, int32_t>> in_place;
   // Steps of the other stream, by index in the program, that must be complete before this one
   // starts. On its own stream a step starts after the one before it.
@@ -118,10 +121,12 @@ struct Body {
   std::vector<Step> steps;     // all on the compute stream, no waits
 };
 
-// At the start of a program slot `slot` holds its value; at the end it holds `value_out`.
+// What a program leaves in a slot: the bytes at `where`, a part of the slot's storage, hold
+// `where.value` when it ends and are the slot's contents from then on. What else it wrote there is
+// no longer the slot's.
 struct SlotResult {
   int32_t slot = 0;
-  int32_t value = 0;
+  Operand where;
 };
 
 struct Program {

@@ -1,0 +1,119 @@
+#include "runtime/exec/executor.h"
+
+#include <algorithm>
+#include <array>
+
+namespace memwall {
+namespace {
+
+constexpr size_t kMaxOperands = 16;
+
+bool accumulates(const Step& step, int64_t micro_step, int64_t iteration) {
+  const bool first_of_period = iteration % step.accumulate_period == 0;
+  switch (step.accumulate) {
+    case Accumulate::kNever: return false;
+    case Accumulate::kAlways: return true;
+    case Accumulate::kUnlessFirstMicroStep: return micro_step > 0;
+    case Accumulate::kUnlessFirstOfPeriod: return !first_of_period;
+    case Accumulate::kUnlessFirstOfBoth: return !first_of_period || micro_step > 0;
+  }
+  return false;
+}
+
+}  // namespace
+
+Executor::Executor(const Plan& plan, Communicator& comm, int threads)
+    : plan_(plan), comm_(comm), threads_(threads), arena_(plan.arena_bytes) {
+  check(comm.size() == plan.ranks, "the plan was made for another number of ranks");
+}
+
+Tensor Executor::slot(const Slot& slot) const {
+  return {arena_.data() + slot.offset, slot.dtype, slot.shape};
+}
+
+Tensor Executor::slot(SlotKind kind, int64_t unit) const {
+  const Slot* found = plan_.find_slot(kind, unit);
+  check(found != nullptr, "the plan has no such slot", std::string(name_of(kind)));
+  return slot(*found);
+}
+
+Tensor Executor::resolve(const Operand& o, int64_t iteration) const {
+  std::byte* address = arena_.data() + o.base + comm_.rank() * o.rank_stride +
+                       iteration / o.period * o.iteration_bytes;
+  return {address, o.dtype, o.shape};
+}
+
+void Executor::run_step(const Program& program, const Step& step, int64_t micro_step,
+                        int64_t iteration) {
+  if (step.op == Op::kChunked) {
+    const Body& body = program.bodies[static_cast<size_t>(step.body)];
+    for (int64_t i = 0; i < body.count; ++i) {
+      for (const Step& inner : body.steps) run_step(program, inner, micro_step, i);
+    }
+    return;
+  }
+  std::array<Tensor, kMaxOperands> tensors;
+  const size_t inputs = step.inputs.size(), outputs = step.outputs.size();
+  check(inputs + outputs <= kMaxOperands, "a step with too many operands", step.name);
+  for (size_t k = 0; k < inputs; ++k) tensors[k] = resolve(step.inputs[k], iteration);
+  for (size_t k = 0; k < outputs; ++k) tensors[inputs + k] = resolve(step.outputs[k], iteration);
+
+  KernelCall call{step.attributes,
+                  {tensors.data(), inputs},
+                  {tensors.data() + inputs, outputs},
+                  accumulates(step, micro_step, iteration),
+                  iteration,
+                  comm_.rank(),
+                  comm_.size(),
+                  nullptr,
+                  {},
+                  threads_};
+  if (step.workspace.bytes > 0) {
+    call.workspace = {static_cast<std::byte*>(resolve(step.workspace, iteration).data),
+                      static_cast<size_t>(step.workspace.bytes)};
+  }
+  if (const auto* unit = std::get_if<UnitAttributes>(&step.attributes)) {
+    call.unit = &plan_.units[static_cast<size_t>(unit->unit)];
+  }
+  const Kernel kernel = cpu_kernel(step.op);
+  check(kernel != nullptr, "no kernel for this op", step.name);
+  kernel(call);
+}
+
+Ticket Executor::start_transfer(const Step& step) {
+  const Tensor in = resolve(step.inputs[0], 0), out = resolve(step.outputs[0], 0);
+  void* receive = step.workspace.bytes > 0 ? resolve(step.workspace, 0).data : nullptr;
+  switch (step.op) {
+    case Op::kAllGather: return comm_.all_gather(in.data, out.data, step.inputs[0].bytes);
+    case Op::kReduceScatter:
+      return comm_.reduce_scatter(in.data, out.data, out.elements(), out.dtype, receive);
+    case Op::kAllReduce:
+      check(in.data == out.data, "an all-reduce is in place", step.name);
+      return comm_.all_reduce(out.as<double>(), out.elements(), receive);
+    default: throw InternalError("not a transfer", step.name);
+  }
+}
+
+void Executor::run(const Program& program, int64_t micro_step) {
+  tickets_.assign(program.steps.size(), -1);
+  Ticket last = -1;
+  for (size_t i = 0; i < program.steps.size(); ++i) {
+    const Step& step = program.steps[i];
+    comm_.set_activity(step.name.c_str());
+    for (int32_t waited : step.waits) {
+      const Ticket ticket = tickets_[static_cast<size_t>(waited)];
+      if (ticket >= 0) comm_.wait(ticket);
+    }
+    if (observer_ != nullptr) observer_->before(program, i);
+    if (step.stream == Stream::kCommunication) {
+      last = tickets_[i] = start_transfer(step);
+    } else {
+      run_step(program, step, micro_step, 0);
+      comm_.progress();
+    }
+    if (observer_ != nullptr) observer_->after(program, i);
+  }
+  if (last >= 0) comm_.wait(last);
+}
+
+}  // namespace memwall

@@ -1,0 +1,49 @@
+// Initialisation and the update.
+#include "runtime/base/math.h"
+#include "runtime/graph/ops/rules_list.h"
+
+namespace memwall::ops {
+
+OpRules initialize() { return {}; }
+
+OpRules sum_squares() {
+  OpRules rules;
+  rules.infer = [](const Graph&, const Node& n) {
+    const auto& unit = std::get<UnitAttributes>(n.attributes);
+    return std::vector<Type>{{DType::kF64, Shape{unit.parts}, Placement::kPartial}};
+  };
+  rules.flops = [](const Graph& g, const Node& n) {
+    return 2 * g.type(n.inputs[0]).shape.elements();
+  };
+  rules.workspace_bytes = [](const Graph& g, const Node& n) {
+    const int64_t parts = std::get<UnitAttributes>(n.attributes).parts;
+    const int64_t part = g.type(n.inputs[0]).shape.elements() / parts;
+    return parts * ceil_div(part, int64_t{4096}) * size_of(DType::kF64);
+  };
+  rules.accumulates = true;
+  return rules;
+}
+
+OpRules step_control() {
+  OpRules rules;
+  rules.infer = [](const Graph& g, const Node& n) {
+    return std::vector<Type>{g.type(n.inputs[1])};
+  };
+  rules.in_place = {{0, 1}};
+  return rules;
+}
+
+// Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
+OpRules adamw() {
+  OpRules rules;
+  rules.infer = [](const Graph& g, const Node& n) {
+    return std::vector<Type>{g.type(n.inputs[0]), g.type(n.inputs[1]), g.type(n.inputs[2])};
+  };
+  rules.flops = [](const Graph& g, const Node& n) {
+    return 14 * g.type(n.inputs[0]).shape.elements();
+  };
+  rules.in_place = {{0, 0}, {1, 1}, {2, 2}};
+  return rules;
+}
+
+}  // namespace memwall::ops

@@ -1,0 +1,147 @@
+// A team executes a kernel. A kernel is a struct of views with
+//
+//   template <class Team> void operator()(Team& team, int64_t row) const;
+//
+// and calls, with f(at) a function of a place `at` in the row:
+//
+//   team.each(begin, end, f)   f everywhere, in any order
+//   team.sum(count, f)         the sum of f(at) over [0, count)
+//   team.max(count, f)         the largest
+//   team.only(index, f)        f at one place, after what the team did there before
+//   team.lead(f)               f() once
+//
+// `at` is only good for handing to views, which give and take whole packs. The arithmetic between
+// sees values on which + - * / fma sqrt exp are defined; a dual number or a CUDA thread's scalar
+// serves as well as a pack.
+//
+// The team of the CPU is one thread. Element i of a sum goes to lane i % 16 of accumulator
+// (i / 16) % 4; accumulators are added as (0 + 1) + (2 + 3), then lanes in the tree of
+// combine_lanes. So the bits depend on the index in the row alone.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "runtime/kernels/pack.h"
+
+namespace memwall {
+
+// The places [first, first + N).
+template <int N>
+struct Whole {
+  static constexpr int kSize = N;
+  int64_t first;
+};
+
+// The places [first, first + count), count < 16.
+struct Part {
+  static constexpr int kSize = kLanes;
+  int64_t first;
+  int count;
+};
+
+// A buffer of S that is read, and computed with, as C.
+template <class S, class C = S>
+struct Input {
+  const S* data;
+
+  template <int N>
+  [[gnu::always_inline]] Pack<C, N> operator()(Whole<N> at) const {
+    return load<C, N>(data + at.first);
+  }
+  [[gnu::always_inline]] Pack<C> operator()(Part at) const {
+    return load_first<C, kLanes>(data + at.first, at.count);
+  }
+  [[gnu::always_inline]] C scalar(int64_t i) const { return static_cast<C>(data[i]); }
+  [[gnu::always_inline]] Input from(int64_t offset) const { return {data + offset}; }
+};
+
+// A buffer of S that results are written to, or added to.
+template <class S, class C = S>
+struct Output {
+  S* data;
+  bool accumulate = false;
+
+  template <int N>
+  [[gnu::always_inline]] void store(Whole<N> at, Pack<C, N> x) const {
+    if (accumulate) x = load<C, N>(data + at.first) + x;
+    memwall::store(data + at.first, x);
+  }
+  [[gnu::always_inline]] void store(Part at, Pack<C> x) const {
+    if (accumulate) x = load_first<C, kLanes>(data + at.first, at.count) + x;
+    store_first(data + at.first, x, at.count);
+  }
+  [[gnu::always_inline]] void set(int64_t i, C x) const { data[i] = static_cast<S>(x); }
+  [[gnu::always_inline]] Output from(int64_t offset) const { return {data + offset, accumulate}; }
+};
+
+struct CpuTeam {
+  // `Wide` lanes at once where there are as many: for chains that are long and independent.
+  template <int Wide = kLanes, class F>
+  [[gnu::always_inline]] static void each(int64_t begin, int64_t end, const F& f) {
+    int64_t i = begin;
+    for (; i + Wide <= end; i += Wide) f(Whole<Wide>{i});
+    if constexpr (Wide > kLanes) {
+      for (; i + kLanes <= end; i += kLanes) f(Whole<kLanes>{i});
+    }
+    if (i < end) f(Part{i, static_cast<int>(end - i)});
+  }
+
+  template <class F>
+  [[gnu::always_inline]] static auto sum(int64_t count, const F& f) {
+    using T = typename decltype(f(Whole<kLanes>{0}))::Scalar;
+    return reduce<T>(count, f, Plus{}, T{0});
+  }
+
+  template <class F>
+  [[gnu::always_inline]] static auto max(int64_t count, const F& f) {
+    using T = typename decltype(f(Whole<kLanes>{0}))::Scalar;
+    return reduce<T>(count, f, Larger{}, -std::numeric_limits<T>::infinity());
+  }
+
+  template <class F>
+  [[gnu::always_inline]] static void only(int64_t index, const F& f) {
+    f(Part{index, 1});
+  }
+
+  template <class F>
+  [[gnu::always_inline]] static void lead(const F& f) {
+    f();
+  }
+
+ private:
+  template <class T, class F, class Combine>
+  [[gnu::always_inline]] static T reduce(int64_t count, const F& f, const Combine& combine,
+                                         T neutral) {
+    Pack<T> a = neutral, b = neutral, c = neutral, d = neutral;
+    int64_t i = 0;
+    for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+      a = apply(combine, a, f(Whole<kLanes>{i}));
+      b = apply(combine, b, f(Whole<kLanes>{i + kLanes}));
+      c = apply(combine, c, f(Whole<kLanes>{i + 2 * kLanes}));
+      d = apply(combine, d, f(Whole<kLanes>{i + 3 * kLanes}));
+    }
+    for (Pack<T>* accumulator : {&a, &b, &c, &d}) {
+      const int64_t left = count - i;
+      if (left >= kLanes) {
+        *accumulator = apply(combine, *accumulator, f(Whole<kLanes>{i}));
+      } else if (left > 0) {
+        const int lanes = static_cast<int>(left);
+        *accumulator =
+            apply(combine, *accumulator, first_lanes(f(Part{i, lanes}), lanes, neutral));
+      }
+      i += kLanes;
+    }
+    return combine_lanes(apply(combine, apply(combine, a, b), apply(combine, c, d)), combine);
+  }
+
+  template <class T, class Combine>
+  [[gnu::always_inline]] static Pack<T> apply(const Combine& combine, const Pack<T>& x,
+                                              const Pack<T>& y) {
+    using Register = typename Pack<T>::Register;
+    return Pack<T>::zip([&](Register p, Register q) -> Register { return combine(p, q); }, x, y);
+  }
+};
+
+}  // namespace memwall

@@ -1,0 +1,43 @@
+// Checkpoints: one file a rank and a manifest, valid by one atomic rename of their folder.
+//
+// Rank r's file holds shard r of every unit's parameters (or FP32 masters) and moments, whatever
+// the ZeRO stage, so each element stands once among the files and any rank count can read it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "runtime/data/weight_source.h"
+#include "runtime/exec/executor.h"
+
+namespace memwall {
+
+struct CheckpointInfo {
+  int64_t step = 0;                 // finished steps
+  uint64_t plan_hash = 0, data_fingerprint = 0;
+  std::string cpu_features;         // continuation is bitwise only on the same
+  int64_t loss_scale_clean_steps = 0;
+  double loss_scale = 1.0;
+};
+
+// Collective. Writes RUN/checkpoints/step-%08d; removes all but the newest `keep`. Disk full or any
+// other failure: an Error on all ranks, and what was valid before stays.
+void save_checkpoint(const std::string& run_dir, Executor& executor, const CheckpointInfo& info,
+                     int64_t keep);
+
+// The newest valid checkpoint folder of a run, or "" where there is none.
+std::string newest_checkpoint(const std::string& run_dir);
+
+// Collective. Fills parameters, masters and moments. InputError for damaged, truncated or foreign
+// files (checksums are compared), another rank count, stage-independent.
+CheckpointInfo load_checkpoint(const std::string& folder, Executor& executor);
+
+// Weights by tensor and range, from any rank count, reading only what is asked for; verifies the
+// checksum of each file once, at opening.
+std::unique_ptr<WeightSource> open_checkpoint_weights(const std::string& folder);
+
+// Fills the parameter (and master) slots of this rank from `source`; padding is zero.
+void load_weights(const WeightSource& source, Executor& executor);
+
+}  // namespace memwall

@@ -1,0 +1,55 @@
+// The step loop: data in, programs run, numbers out; saving, resuming and stopping on request.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "optim/schedule.h"
+#include "runtime/data/dataset.h"
+#include "runtime/data/sampler.h"
+#include "runtime/exec/executor.h"
+#include "runtime/train/metrics.h"
+
+namespace memwall {
+
+struct TrainSettings {
+  std::string run_dir;             // exists; holds config.textproto, plan.txt, environment.json
+  int64_t steps = 0;
+  int64_t log_every = 10;          // steps between progress lines on the screen
+  int64_t eval_every = 0;          // 0: never; else also at the end
+  int64_t save_every = 0;          // 0: only on request; else also at the end
+  int64_t keep_checkpoints = 2;
+  double time_limit_seconds = 0;   // 0: none
+  int64_t seed = 1;
+  Sampling sampling = Sampling::kShuffled;
+  LearningRateSchedule schedule;
+  int64_t global_batch = 1, micro_batch = 1, seq_length = 0;
+  double peak_flops = 0;           // a rank's, for the utilisation
+  bool resume = false;
+  uint64_t plan_hash = 0, data_fingerprint = 0;
+  std::string cpu_features;
+};
+
+struct TrainResult {
+  int64_t step = 0;                // last finished step, from 1
+  bool stopped_on_request = false; // signal or time limit
+  double loss = 0.0;
+  double validation_loss = 0.0;    // NaN where there was none
+};
+
+// Fresh run: `initialise` has filled the parameters already when it returns (the init program,
+// then weights of another model). Prints progress on rank 0. Writes metrics/rank-*.jsonl,
+// validation.jsonl and checkpoints/ below run_dir. All ranks return or throw together.
+TrainResult train(Executor& executor, const Dataset& data, const TrainSettings& settings,
+                  const std::function<void(Executor&)>& initialise);
+
+// Mean validation loss over all windows: sums in FP64 in window order, on every rank the same.
+struct Evaluation {
+  double loss = 0.0;
+  int64_t tokens = 0;
+};
+Evaluation evaluate(Executor& executor, const TokenRange& validation, int64_t seq_length,
+                    int64_t micro_batch);
+
+}  // namespace memwall

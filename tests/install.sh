@@ -1,0 +1,74 @@
+# Sourced by tests/run.sh and examples/quickstart.sh: the one list of packages, and how the scripts
+# install and time things. Needs bash with `set -euo pipefail`.
+
+# What the build needs, by Debian's names.
+build_packages=(
+  g++ cmake ninja-build pkg-config
+  openmpi-bin libopenmpi-dev
+  protobuf-compiler libprotobuf-dev
+  libdnnl-dev
+  libcli11-dev libfmt-dev nlohmann-json3-dev librandom123-dev libxxhash-dev libhwloc-dev
+  libgtest-dev
+)
+
+say() { printf '==> %s\n' "$*"; }
+
+# fail STATUS LINE...
+fail() {
+  local status=$1
+  shift
+  printf 'error: %s\n' "$1" >&2
+  shift
+  if (($#)); then printf '       %s\n' "$@" >&2; fi
+  exit "$status"
+}
+
+# timed "what it does" COMMAND...: says so, runs it, says how long it took; ends the script where
+# the command fails.
+timed() {
+  local what=$1 start=$SECONDS
+  shift
+  say "$what"
+  "$@" || fail 1 "this failed after $((SECONDS - start)) s: $what"
+  say "$what: $((SECONDS - start)) s"
+}
+
+is_installed() {
+  [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed* ]]
+}
+
+apt() {
+  local as_root=()
+  if ((EUID != 0)); then as_root=(sudo); fi
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@"
+}
+
+apt_install() {
+  apt -qq update && apt -qq install --yes --no-install-recommends "$@"
+}
+
+# install PACKAGE...: installs what is missing. Where it cannot, it names what to install and ends
+# with status 2. MEMWALL_INSTALL=no leaves the packages to the user, e.g. on another distribution.
+install() {
+  local package missing=()
+  if [[ ${MEMWALL_INSTALL:-yes} == no ]]; then
+    say "not looking for packages (MEMWALL_INSTALL=no)"
+    return
+  fi
+  if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    fail 2 "this system has no apt. Install what these Debian packages contain:" "$*" \
+      "and run this again with MEMWALL_INSTALL=no"
+  fi
+  for package in "$@"; do
+    is_installed "$package" || missing+=("$package")
+  done
+  if ((${#missing[@]} == 0)); then
+    say "nothing to install"
+    return
+  fi
+  if ((EUID != 0)) && ! command -v sudo >/dev/null; then
+    fail 2 "packages are missing, and installing them needs root or sudo. As root, run:" \
+      "apt-get update && apt-get install ${missing[*]}"
+  fi
+  timed "install ${missing[*]}" apt_install "${missing[@]}"
+}

@@ -1,0 +1,1 @@
+memwall_test(style_test SOURCES ${suite_folder}/rules.cc)
