@@ -62,15 +62,14 @@ void list_missing(Line& line, std::string_view intro, const std::vector<std::ato
 static_assert(std::atomic<const WaitStatus*>::is_always_lock_free);
 std::atomic<const WaitStatus*> reported_status{nullptr};  // a signal handler has no other argument
 
-// mpirun drops what a rank wrote just before its end (1 line in 24, measured), so the rank lingers;
-// SIGKILL follows SIGTERM after a second.
+// mpirun sends SIGTERM to all, sleeps a second and sends SIGKILL, but a rank that ends meanwhile
+// wakes it (SIGCHLD): ranks that left at once cost the speaker its line in one run of five,
+// measured. So all linger.
 extern "C" void report_and_exit(int) {
   const WaitStatus* status = reported_status.load();
-  if (status != nullptr && status->speaks()) {
-    status->report_termination();
-    const timespec linger{.tv_sec = 0, .tv_nsec = 300'000'000};
-    ::nanosleep(&linger, nullptr);
-  }
+  if (status != nullptr && status->speaks()) status->report_termination();
+  const timespec linger{.tv_sec = 0, .tv_nsec = 500'000'000};
+  ::nanosleep(&linger, nullptr);
   ::_exit(EXIT_FAILURE);
 }
 

@@ -2,11 +2,12 @@
 # install and time things. Needs bash with `set -euo pipefail`.
 
 # What the build needs, by Debian's names.
+# shellcheck disable=SC2034  # used by the scripts that source this one
 build_packages=(
   g++ cmake ninja-build pkg-config
   openmpi-bin libopenmpi-dev
   protobuf-compiler libprotobuf-dev
-  libdnnl-dev
+  libdnnl-dev ocl-icd-opencl-dev  # oneDNN's CMake package looks for OpenCL
   libcli11-dev libfmt-dev nlohmann-json3-dev librandom123-dev libxxhash-dev libhwloc-dev
   libgtest-dev
 )
@@ -29,7 +30,7 @@ timed() {
   local what=$1 start=$SECONDS
   shift
   say "$what"
-  "$@" || fail 1 "this failed after $((SECONDS - start)) s: $what"
+  "$@" || fail $? "this failed after $((SECONDS - start)) s: $what"
   say "$what: $((SECONDS - start)) s"
 }
 
@@ -40,7 +41,7 @@ is_installed() {
 apt() {
   local as_root=()
   if ((EUID != 0)); then as_root=(sudo); fi
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"
 }
 
 apt_install() {
@@ -70,5 +71,6 @@ install() {
     fail 2 "packages are missing, and installing them needs root or sudo. As root, run:" \
       "apt-get update && apt-get install ${missing[*]}"
   fi
-  timed "install ${missing[*]}" apt_install "${missing[@]}"
+  say "missing: ${missing[*]}"
+  timed "install" apt_install "${missing[@]}"
 }

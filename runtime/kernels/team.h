@@ -64,7 +64,7 @@ struct Output {
   bool accumulate = false;
 
   template <int N>
-  [[gnu::always_inline]] void store(Whole<N> at, Pack<C, N> x) const {
+  [[gnu::always_inline]] void store(Whole<N> at, std::type_identity_t<Pack<C, N>> x) const {
     if (accumulate) x = load<C, N>(data + at.first) + x;
     memwall::store(data + at.first, x);
   }
@@ -122,17 +122,20 @@ struct CpuTeam {
       c = apply(combine, c, f(Whole<kLanes>{i + 2 * kLanes}));
       d = apply(combine, d, f(Whole<kLanes>{i + 3 * kLanes}));
     }
-    for (Pack<T>* accumulator : {&a, &b, &c, &d}) {
-      const int64_t left = count - i;
+    const auto finish = [&](Pack<T>& accumulator, int64_t first) {
+      const int64_t left = count - first;
       if (left >= kLanes) {
-        *accumulator = apply(combine, *accumulator, f(Whole<kLanes>{i}));
+        accumulator = apply(combine, accumulator, f(Whole<kLanes>{first}));
       } else if (left > 0) {
         const int lanes = static_cast<int>(left);
-        *accumulator =
-            apply(combine, *accumulator, first_lanes(f(Part{i, lanes}), lanes, neutral));
+        const auto x = first_lanes(f(Part{first, lanes}), lanes, neutral);
+        accumulator = apply(combine, accumulator, x);
       }
-      i += kLanes;
-    }
+    };
+    finish(a, i);
+    finish(b, i + kLanes);
+    finish(c, i + 2 * kLanes);
+    finish(d, i + 3 * kLanes);
     return combine_lanes(apply(combine, apply(combine, a, b), apply(combine, c, d)), combine);
   }
 

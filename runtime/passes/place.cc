@@ -45,7 +45,12 @@ class Placer {
 
   void settle_storage() {
     for (int attempt = 0;; ++attempt) {
-      check(attempt < 8, "storage does not settle", request_.name);
+      if (attempt == 8) {
+        const CopyNeeded& copy = storage_.copies.front();
+        const Node& node = copy.node >= 0 ? graph_.nodes[static_cast<size_t>(copy.node)]
+                                          : graph_.producer(graph_.outputs[static_cast<size_t>(copy.index)].value);
+        throw InternalError("storage does not settle in program " + request_.name, node.name);
+      }
       complete_ = completion(graph_, request_.prefetch_depth);
       StorageProblem problem{graph_, complete_, {}, {}};
       for (const Slot& slot : plan_.slots) problem.external_bytes.push_back(slot.bytes);

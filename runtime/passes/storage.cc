@@ -43,6 +43,8 @@ class Assigner {
   Storage run() {
     collect_reads();
     for (size_t i = 0; i < graph_.nodes.size(); ++i) locate(static_cast<NodeId>(i));
+    // What an output needs is known once nothing before it needs a copy any more.
+    if (!storage_.copies.empty()) return std::move(storage_);
     for (size_t k = 0; k < graph_.outputs.size(); ++k) settle_output(k);
     finish();
     return std::move(storage_);
@@ -200,6 +202,7 @@ class Assigner {
     } else {
       for (const auto& [result, input] : rules_of(node.op).in_place) {
         if (static_cast<size_t>(result) != k) continue;
+        if (static_cast<size_t>(input) >= node.inputs.size()) continue;
         const ValueId v = node.inputs[static_cast<size_t>(input)];
         if (!may_overwrite(v, out, id)) continue;
         set(out, location(v));
@@ -275,7 +278,7 @@ class Assigner {
     for (ValueId part : node.inputs) {
       const Location at = location(part);
       if (base.buffer < 0 && buffer_of(at).external >= 0 && at.rank_stride == 0 &&
-          rewritten_[static_cast<size_t>(buffer_of(at).external)] && at.offset >= start &&
+          !is_old_content(part) && rewritten_[static_cast<size_t>(buffer_of(at).external)] && at.offset >= start &&
           at.offset - start + bytes <= buffer_of(at).bytes) {
         base = {at.buffer, at.offset - start, 0};
       }
@@ -303,6 +306,13 @@ class Assigner {
       start += part_bytes;
     }
     set(out, base);
+  }
+
+  bool is_old_content(ValueId v) const {
+    const std::vector<Range> all = ranges(v);
+    return std::any_of(all.begin(), all.end(), [&](const Range& r) {
+      return graph_.producer(r.root).op == Op::kState || graph_.producer(r.root).op == Op::kOperand;
+    });
   }
 
   void settle_output(size_t k) {

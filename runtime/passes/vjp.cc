@@ -29,8 +29,12 @@ struct Contribution {
 struct GradientBody {
   std::shared_ptr<const Graph> body;
 };
+// Body, which operands are differentiated (2: summed in the accumulator's type), which results
+// have cotangents.
 using BodyKey = std::tuple<const Graph*, std::vector<char>, std::vector<char>>;
 using BodyCache = std::map<BodyKey, GradientBody>;
+
+constexpr char kSummed = 2;
 
 struct Merged {
   NodeId forward;
@@ -301,7 +305,7 @@ std::shared_ptr<const Graph> Backward::gradient_body(const std::vector<char>& wa
   for (size_t k = 0; k < wanted.size(); ++k) {
     if (!wanted[k]) continue;
     const ValueId leaf = operands[static_cast<int64_t>(k)];
-    const bool summed = node_.periods[k] > 1;
+    const bool summed = wanted[k] == kSummed;
     ValueId value = inner.leaf_cotangent(leaf);
     Type type = body.type(leaf);
     type.placement = transposed(type.placement);
@@ -319,16 +323,35 @@ std::shared_ptr<const Graph> Backward::gradient_body(const std::vector<char>& wa
 }
 
 void Backward::chunked() {
-  std::vector<char> wanted, flows;
-  for (size_t k = 0; k < node_.inputs.size(); ++k) wanted.push_back(needs(static_cast<int>(k)));
-  for (ValueId v : cotangents_) flows.push_back(v != kNoValue);
-
   Node back;
   back.op = Op::kChunked;
   back.attributes = node_.attributes;
   back.name = scope().path("grad");
   back.phase = Phase::kBackward;
   back.block = node_.block;
+
+  std::vector<char> wanted, flows;
+  std::vector<Type> types;
+  std::vector<Part> parts;
+  std::vector<int64_t> result_periods;
+  for (ValueId v : cotangents_) flows.push_back(v != kNoValue);
+  for (size_t k = 0; k < node_.inputs.size(); ++k) {
+    wanted.push_back(needs(static_cast<int>(k)));
+    if (!wanted[k]) continue;
+    parts.push_back(part_of(node_.inputs[k]));
+    bool first_skipped = false;
+    const ValueId addend = addend_for(parts.back(), first_skipped);
+    back.addends.push_back(addend);
+    back.addend_skipped_first |= first_skipped;
+    Type type = cotangent_type(node_.inputs[k]);
+    const bool wide = addend != kNoValue && graph_.type(addend).dtype != type.dtype;
+    if (node_.periods[k] > 1 || wide) {
+      wanted[k] = kSummed;
+      type.dtype = accumulator_of(type.dtype);
+    }
+    types.push_back(type);
+    result_periods.push_back(node_.periods[k]);
+  }
   back.body = gradient_body(wanted, flows);
   back.inputs = node_.inputs;
   back.periods.assign(node_.periods.begin(),
@@ -338,19 +361,7 @@ void Backward::chunked() {
     back.inputs.push_back(cotangents_[k]);
     back.periods.push_back(node_.periods[node_.inputs.size() + k]);
   }
-  std::vector<Type> types;
-  std::vector<Part> parts;
-  for (size_t k = 0; k < node_.inputs.size(); ++k) {
-    if (!wanted[k]) continue;
-    Type type = cotangent_type(node_.inputs[k]);
-    if (node_.periods[k] > 1) type.dtype = accumulator_of(type.dtype);
-    parts.push_back(part_of(node_.inputs[k]));
-    bool first_skipped = false;
-    back.addends.push_back(addend_for(parts.back(), first_skipped));
-    back.addend_skipped_first |= first_skipped;
-    types.push_back(type);
-    back.periods.push_back(node_.periods[k]);
-  }
+  back.periods.insert(back.periods.end(), result_periods.begin(), result_periods.end());
   for (size_t k = 0; k < node_.outputs.size(); ++k) {
     types.push_back(graph_.type(node_.outputs[k]));
     back.periods.push_back(node_.periods[node_.inputs.size() + k]);

@@ -32,7 +32,7 @@ const std::map<std::string_view, std::vector<std::string_view>>& rooms() {
       {"runtime/exec", {"runtime/plan", "runtime/kernels", "memory", "comm"}},
       {"runtime/sim", {"runtime/plan", "runtime/cost"}},
       {"runtime/data", {"runtime/base"}},
-      {"runtime/train", {"runtime/exec", "runtime/data", "runtime/config"}},
+      {"runtime/train", {"runtime/exec", "runtime/data", "runtime/config", "optim"}},
       {"runtime/cli",
        {"runtime/train", "runtime/passes", "runtime/model", "runtime/sim", "runtime/config"}},
   };

@@ -1,0 +1,100 @@
+// Starting kernels on threads of the CPU, and choosing their types.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "runtime/base/error.h"
+#include "runtime/base/math.h"
+#include "runtime/kernels/elementwise.h"
+#include "runtime/kernels/kernel.h"
+#include "runtime/kernels/team.h"
+
+namespace memwall::cpu {
+
+// Below this many elements a second thread costs more than it brings.
+inline constexpr int64_t kSerialElements = 16384;
+
+// kernel(team, row) for every row; `elements` a row, as a measure of its work.
+template <class Kernel>
+void launch(int threads, int64_t rows, int64_t elements, const Kernel& kernel) {
+  if (threads <= 1 || rows <= 1 || rows * elements < kSerialElements) {
+    CpuTeam team;
+    for (int64_t row = 0; row < rows; ++row) kernel(team, row);
+    return;
+  }
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t row = 0; row < rows; ++row) {
+    CpuTeam team;
+    kernel(team, row);
+  }
+}
+
+template <class Kernel>
+void launch_tiles(int threads, int64_t elements, const Kernel& kernel) {
+  launch(threads, ceil_div(elements, kTile), kTile, kernel);
+}
+
+// The type that a value of dtype T is computed with.
+template <class T>
+using Accumulator = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+// f(T{}) for the floating-point type T of `dtype`.
+template <class F>
+void with_float_type(DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::kF32: return f(float{});
+    case DType::kF64: return f(double{});
+    default: throw InternalError("no CPU kernel for " + std::string(name_of(dtype)));
+  }
+}
+
+template <class T>
+Input<T, Accumulator<T>> input(const KernelCall& call, size_t i) {
+  return {call.inputs[i].as<const T>()};
+}
+// A statistic or loss of a tensor of T.
+template <class T>
+Input<Accumulator<T>> statistic(const KernelCall& call, size_t i) {
+  return {call.inputs[i].as<const Accumulator<T>>()};
+}
+template <class T>
+Output<T, Accumulator<T>> output(const KernelCall& call, size_t i = 0) {
+  return {call.outputs[i].as<T>(), i == 0 && call.accumulate};
+}
+template <class T>
+Output<Accumulator<T>> statistic_output(const KernelCall& call, size_t i) {
+  return {call.outputs[i].as<Accumulator<T>>()};
+}
+
+// The kernels of the table, by source file.
+void fill(const KernelCall& call);
+void copy(const KernelCall& call);
+void add(const KernelCall& call);
+void bias(const KernelCall& call);
+void gelu(const KernelCall& call);
+void gelu_grad(const KernelCall& call);
+void dropout(const KernelCall& call);
+
+void layer_norm(const KernelCall& call);
+void layer_norm_grad(const KernelCall& call);
+void layer_norm_scale_grad(const KernelCall& call);
+void causal_softmax(const KernelCall& call);
+void softmax_grad(const KernelCall& call);
+void embedding(const KernelCall& call);
+void embedding_grad(const KernelCall& call);
+void cross_entropy(const KernelCall& call);
+void cross_entropy_grad(const KernelCall& call);
+
+void column_sum(const KernelCall& call);
+void sum(const KernelCall& call);
+void sum_squares(const KernelCall& call);
+
+void gemm(const KernelCall& call);
+
+void initialize(const KernelCall& call);
+void step_control(const KernelCall& call);
+void adamw(const KernelCall& call);
+
+}  // namespace memwall::cpu

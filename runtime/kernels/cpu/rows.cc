@@ -1,0 +1,157 @@
+// Kernels that see a tensor as rows.
+#include "runtime/kernels/cpu/launch.h"
+#include "runtime/kernels/cross_entropy.h"
+#include "runtime/kernels/embedding.h"
+#include "runtime/kernels/layer_norm.h"
+#include "runtime/kernels/reduce.h"
+#include "runtime/kernels/softmax.h"
+#include "runtime/kernels/workspace.h"
+
+namespace memwall::cpu {
+namespace {
+
+const RowsAttributes& rows_of(const KernelCall& call) {
+  return std::get<RowsAttributes>(call.attributes);
+}
+
+CausalBlock causal_block(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  const int64_t chunk = call.iteration % a.period;
+  return {.rows = a.rows,
+          .stride = a.stride,
+          .first_query = chunk * a.rows,
+          .block_end = std::min((chunk + 1) * a.rows, a.width),
+          .width = a.width};
+}
+
+}  // namespace
+
+void layer_norm(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+    using C = Accumulator<T>;
+    const LayerNorm<T, C> kernel{input<T>(call, 0),
+                                 input<T>(call, 1),
+                                 input<T>(call, 2),
+                                 output<T>(call),
+                                 statistic_output<T>(call, 1),
+                                 statistic_output<T>(call, 2),
+                                 a.width,
+                                 static_cast<C>(a.epsilon)};
+    launch(call.threads, a.batch * a.rows, a.width, kernel);
+  });
+}
+
+void layer_norm_grad(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+    const LayerNormGrad<T, Accumulator<T>> kernel{
+        input<T>(call, 0),     input<T>(call, 1),     input<T>(call, 2),
+        statistic<T>(call, 3), statistic<T>(call, 4), output<T>(call),
+        a.width};
+    launch(call.threads, a.batch * a.rows, a.width, kernel);
+  });
+}
+
+void layer_norm_scale_grad(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  const int64_t rows = a.batch * a.rows;
+  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+    const LayerNormScaleGrad<T, Accumulator<T>> kernel{
+        input<T>(call, 0),     input<T>(call, 1), statistic<T>(call, 2),
+        statistic<T>(call, 3), output<T>(call),   rows,
+        a.width};
+    launch(call.threads, ceil_div(a.width, kColumnTile), rows * kColumnTile, kernel);
+  });
+}
+
+void column_sum(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  const int64_t tiles = ceil_div(a.width, kColumnTile);
+  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+    const ColumnSum<T, Accumulator<T>> kernel{input<T>(call, 0), output<T>(call), a.rows, a.width,
+                                              tiles};
+    launch(call.threads, a.batch * tiles, a.rows * std::min(a.width, kColumnTile), kernel);
+  });
+}
+
+void causal_softmax(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  const CausalBlock block = causal_block(call);
+  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+    const CausalSoftmax<T, Accumulator<T>> kernel{input<T>(call, 0), output<T>(call), block};
+    launch(call.threads, a.batch * a.rows, block.block_end, kernel);
+  });
+}
+
+void softmax_grad(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  const CausalBlock block = causal_block(call);
+  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+    const SoftmaxGrad<T, Accumulator<T>> kernel{input<T>(call, 0), input<T>(call, 1),
+                                                output<T>(call), block};
+    launch(call.threads, a.batch * a.rows, block.block_end, kernel);
+  });
+}
+
+void embedding(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+    const Embedding<T> kernel{call.inputs[0].as<const int32_t>(), {call.inputs[1].as<const T>()},
+                              {call.outputs[0].as<T>()}, a.width};
+    launch(call.threads, a.rows, a.width, kernel);
+  });
+}
+
+void embedding_grad(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  const int64_t table_rows = call.outputs[0].elements() / a.width;
+  check(static_cast<int64_t>(call.workspace.size()) >=
+            embedding_grad_workspace_bytes(table_rows, a.rows),
+        "embedding_grad: the workspace is too small");
+  const TokenGroups groups =
+      group_tokens(call.inputs[0].as<const int32_t>(), a.rows, table_rows,
+                   reinterpret_cast<int32_t*>(call.workspace.data()));
+  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+    const EmbeddingGrad<T, Accumulator<T>> kernel{groups, input<T>(call, 1), output<T>(call),
+                                                  a.width};
+    launch(call.threads, table_rows, a.width, kernel);
+  });
+}
+
+void cross_entropy(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  with_float_type(call.inputs[0].dtype, [&]<class T>(T) {
+    const CrossEntropy<T, Accumulator<T>> kernel{input<T>(call, 0),
+                                                 call.inputs[1].as<const int32_t>(),
+                                                 statistic_output<T>(call, 0),
+                                                 statistic_output<T>(call, 1),
+                                                 a.width,
+                                                 a.stride};
+    launch(call.threads, a.batch * a.rows, a.width, kernel);
+  });
+}
+
+void cross_entropy_grad(const KernelCall& call) {
+  const RowsAttributes& a = rows_of(call);
+  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+    const CrossEntropyGrad<T, Accumulator<T>> kernel{statistic<T>(call, 0),
+                                                     input<T>(call, 1),
+                                                     call.inputs[2].as<const int32_t>(),
+                                                     statistic<T>(call, 3),
+                                                     output<T>(call),
+                                                     a.width,
+                                                     a.stride};
+    launch(call.threads, a.batch * a.rows, a.stride, kernel);
+  });
+}
+
+}  // namespace memwall::cpu
+
+namespace memwall {
+
+int64_t embedding_grad_workspace_bytes(int64_t table_rows, int64_t tokens) {
+  return (table_rows + 1 + tokens) * size_of(DType::kI32);
+}
+
+}  // namespace memwall

@@ -1,0 +1,127 @@
+// Initialisation, control of the step, and the update.
+#include <cmath>
+
+#include "runtime/base/scalars.h"
+#include "runtime/kernels/adamw.h"
+#include "runtime/kernels/cpu/launch.h"
+#include "runtime/kernels/initialize.h"
+#include "runtime/kernels/segments.h"
+
+namespace memwall::cpu {
+namespace {
+
+const UnitAttributes& unit_of(const KernelCall& call) {
+  return std::get<UnitAttributes>(call.attributes);
+}
+
+struct Range {
+  int64_t begin, end;
+};
+
+// What elements of the unit the first result holds: all, or this rank's shard.
+Range range_of(const KernelCall& call) {
+  check(call.unit != nullptr, "the kernel needs its unit");
+  const int64_t count = call.outputs[0].elements();
+  const int64_t parts = unit_of(call).parts;
+  check(count * parts == call.unit->padded, "the buffer is not the stated part of its unit");
+  const int64_t begin = parts == 1 ? 0 : call.rank * count;
+  return {begin, begin + count};
+}
+
+double scalar(const double* scalars, Scalar which) { return scalars[static_cast<int64_t>(which)]; }
+
+template <class C>
+AdamWFactors<C> adamw_factors(const UnitAttributes& a, const double* scalars) {
+  const double rate = scalar(scalars, Scalar::kLearningRate);
+  return {.grad_scale = static_cast<C>(scalar(scalars, Scalar::kGradScale)),
+          .beta1 = static_cast<C>(a.beta1),
+          .one_minus_beta1 = static_cast<C>(1.0 - a.beta1),
+          .beta2 = static_cast<C>(a.beta2),
+          .one_minus_beta2 = static_cast<C>(1.0 - a.beta2),
+          .step = static_cast<C>(rate / scalar(scalars, Scalar::kBeta1Correction)),
+          .root_correction2 =
+              static_cast<C>(std::sqrt(scalar(scalars, Scalar::kBeta2Correction))),
+          .epsilon = static_cast<C>(a.epsilon),
+          .keep = static_cast<C>(1.0 - rate * a.weight_decay)};
+}
+
+}  // namespace
+
+void initialize(const KernelCall& call) {
+  const Range range = range_of(call);
+  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+    T* const p = call.outputs[0].as<T>();
+    each_run(*call.unit, range.begin, range.end,
+             [&](int64_t begin, int64_t end, const Segment* segment) {
+               T* const to = p + (begin - range.begin);
+               const int64_t count = end - begin;
+               if (segment != nullptr && segment->init == InitKind::kNormal) {
+                 const InitializeNormal<T> kernel{
+                     to,    static_cast<uint64_t>(unit_of(call).seed),
+                     segment->index, segment->init_value,
+                     begin - segment->offset, count};
+                 launch_tiles(call.threads, count, kernel);
+               } else {
+                 const double value = segment == nullptr ? 0.0 : segment->init_value;
+                 launch_tiles(call.threads, count, Fill<T>{{to}, static_cast<T>(value), count});
+               }
+             });
+  });
+}
+
+// Clipping as torch.nn.utils.clip_grad_norm_ does it.
+void step_control(const KernelCall& call) {
+  constexpr double kClipEpsilon = 1e-6;
+  const auto& a = std::get<StepControlAttributes>(call.attributes);
+  const double* const reduced = call.inputs[0].as<const double>();
+  double* const scalars = call.outputs[0].as<double>();
+  if (scalars != call.inputs[1].data) {
+    std::copy_n(call.inputs[1].as<const double>(), kScalarCount, scalars);
+  }
+  const auto set = [&](Scalar which, double value) {
+    scalars[static_cast<int64_t>(which)] = value;
+  };
+  double squares = 0.0;
+  for (int64_t i = 0; i < a.norm_parts; ++i) squares += reduced[2 + i];
+  const double loss_scale = scalar(scalars, Scalar::kLossScale);
+  const double norm = std::sqrt(squares) / loss_scale;
+  const double clip =
+      a.grad_clip > 0.0 ? std::min(1.0, a.grad_clip / (norm + kClipEpsilon)) : 1.0;
+  set(Scalar::kLoss, reduced[0] * a.loss_factor);
+  set(Scalar::kStopAgreed, reduced[1]);
+  set(Scalar::kGradNorm, norm);
+  set(Scalar::kGradScale, clip / loss_scale);
+  set(Scalar::kSkip, std::isfinite(norm) ? 0.0 : 1.0);
+}
+
+void adamw(const KernelCall& call) {
+  const double* const scalars = call.inputs[4].as<const double>();
+  for (size_t i = 0; i < 3; ++i) {
+    check(call.inputs[i].data == call.outputs[i].data, "adamw updates its state in place");
+  }
+  if (scalar(scalars, Scalar::kSkip) != 0.0) return;
+  const Range range = range_of(call);
+  with_float_type(call.outputs[0].dtype, [&]<class S>(S) {
+    using C = Accumulator<S>;
+    const auto factors = adamw_factors<C>(unit_of(call), scalars);
+    with_float_type(call.inputs[3].dtype, [&]<class G>(G) {
+      each_run(*call.unit, range.begin, range.end,
+               [&](int64_t begin, int64_t end, const Segment* segment) {
+                 const int64_t at = begin - range.begin, count = end - begin;
+                 AdamW<S, G, C> kernel{{call.inputs[0].as<const S>() + at},
+                                       {call.inputs[1].as<const S>() + at},
+                                       {call.inputs[2].as<const S>() + at},
+                                       {call.inputs[3].as<const G>() + at},
+                                       {call.outputs[0].as<S>() + at},
+                                       {call.outputs[1].as<S>() + at},
+                                       {call.outputs[2].as<S>() + at},
+                                       factors,
+                                       count};
+                 if (segment == nullptr || !segment->decay) kernel.k.keep = C{1};
+                 launch_tiles(call.threads, count, kernel);
+               });
+    });
+  });
+}
+
+}  // namespace memwall::cpu

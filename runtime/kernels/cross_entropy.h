@@ -1,0 +1,54 @@
+// Cross-entropy of rows of logits (rows, V), `stride` apart, against one target a row.
+#pragma once
+
+#include <cmath>
+
+#include "runtime/kernels/team.h"
+#include "runtime/kernels/vector_math.h"
+
+namespace memwall {
+
+// log_sum_exp = log(sum(exp(logits))), row_loss = log_sum_exp - logits[target].
+template <class T, class C>
+struct CrossEntropy {
+  Input<T, C> logits;
+  const int32_t* targets;
+  Output<C> row_loss, log_sum_exp;
+  int64_t width, stride;
+
+  template <class Team>
+  void operator()(Team& team, int64_t row) const {
+    const auto in = logits.from(row * stride);
+    const auto peak = team.max(width, [&](auto at) { return in(at); });
+    const auto total = team.sum(width, [&](auto at) { return exp(in(at) - peak); });
+    team.lead([&] {
+      const auto lse = peak + std::log(total);
+      log_sum_exp.set(row, lse);
+      row_loss.set(row, lse - in.scalar(targets[row]));
+    });
+  }
+};
+
+// dlogits = (exp(logits - log_sum_exp) - onehot(target)) drow_loss; the padding of a row is zero.
+template <class T, class C>
+struct CrossEntropyGrad {
+  Input<C> drow_loss;
+  Input<T, C> logits;
+  const int32_t* targets;
+  Input<C> log_sum_exp;
+  Output<T, C> dlogits;
+  int64_t width, stride;
+
+  template <class Team>
+  void operator()(Team& team, int64_t row) const {
+    const auto in = logits.from(row * stride);
+    const auto out = dlogits.from(row * stride);
+    const auto drow = drow_loss.scalar(row), lse = log_sum_exp.scalar(row);
+    team.each(0, width, [&](auto at) { out.store(at, exp(in(at) - lse) * drow); });
+    const auto written = Input<T, C>{out.data};
+    team.only(targets[row], [&](auto at) { out.store(at, written(at) - drow); });
+    team.each(width, stride, [&](auto at) { out.store(at, C{0}); });
+  }
+};
+
+}  // namespace memwall

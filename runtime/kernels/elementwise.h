@@ -1,0 +1,72 @@
+// Movement and arithmetic. A row of these kernels is a tile of kTile elements.
+#pragma once
+
+#include "runtime/kernels/team.h"
+
+namespace memwall {
+
+inline constexpr int64_t kTile = 4096;  // elements
+
+// f(at) over tile `row` of `count` elements.
+template <class Team, class F>
+[[gnu::always_inline]] inline void each_of_tile(Team& team, int64_t row, int64_t count,
+                                                const F& f) {
+  team.template each<4 * kLanes>(row * kTile, std::min(count, (row + 1) * kTile), f);
+}
+
+template <class T>
+struct Fill {
+  Output<T> y;
+  T value;
+  int64_t count;
+
+  template <class Team>
+  void operator()(Team& team, int64_t row) const {
+    each_of_tile(team, row, count, [&](auto at) { y.store(at, value); });
+  }
+};
+
+// y = x, converted. C: what the sum is formed in where y is added to.
+template <class To, class From, class C>
+struct Copy {
+  Input<From, C> x;
+  Output<To, C> y;
+  int64_t count;
+
+  template <class Team>
+  void operator()(Team& team, int64_t row) const {
+    each_of_tile(team, row, count, [&](auto at) { y.store(at, x(at)); });
+  }
+};
+
+template <class T>
+struct Add {
+  Input<T> a, b;
+  Output<T> c;
+  int64_t count;
+
+  template <class Team>
+  void operator()(Team& team, int64_t row) const {
+    each_of_tile(team, row, count, [&](auto at) { c.store(at, a(at) + b(at)); });
+  }
+};
+
+// y = x + b, x (batch, rows, width), b (batch, width). A row is a tile of a row of x.
+template <class T>
+struct Bias {
+  Input<T> x, b;
+  Output<T> y;
+  int64_t rows, width, tiles;  // tiles in a row of x
+
+  template <class Team>
+  void operator()(Team& team, int64_t tile) const {
+    const int64_t row = tile / tiles;
+    const auto from = x.from(row * width);
+    const auto to = y.from(row * width);
+    const auto shift = b.from(row / rows * width);
+    each_of_tile(team, tile % tiles, width,
+                 [&](auto at) { to.store(at, from(at) + shift(at)); });
+  }
+};
+
+}  // namespace memwall

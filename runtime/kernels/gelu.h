@@ -1,0 +1,52 @@
+// GELU by its tanh approximation (Hendrycks and Gimpel 2016), written x s(2u), which is the same
+// function: (1 + tanh(u)) / 2 = s(2u), s logistic, u = sqrt(2/pi) (x + 0.044715 x^3).
+#pragma once
+
+#include "runtime/kernels/elementwise.h"
+#include "runtime/kernels/vector_math.h"
+
+namespace memwall {
+
+template <class T>
+struct GeluConstants {
+  static constexpr T kTwoScale = static_cast<T>(1.5957691216057307117597842397375);  // 2 sqrt(2/pi)
+  static constexpr T kCubic = static_cast<T>(0.044715);
+};
+
+template <class T>
+struct Gelu {
+  Input<T> x;
+  Output<T> y;
+  int64_t count;
+
+  template <class Team>
+  void operator()(Team& team, int64_t row) const {
+    using K = GeluConstants<T>;
+    each_of_tile(team, row, count, [&](auto at) {
+      const auto v = x(at);
+      y.store(at, v * logistic(v * K::kTwoScale * (v * v * K::kCubic + T{1})));
+    });
+  }
+};
+
+// dx = dy (s + x s (1 - s) (2u)').
+template <class T>
+struct GeluGrad {
+  Input<T> dy, x;
+  Output<T> dx;
+  int64_t count;
+
+  template <class Team>
+  void operator()(Team& team, int64_t row) const {
+    using K = GeluConstants<T>;
+    each_of_tile(team, row, count, [&](auto at) {
+      const auto v = x(at);
+      const auto square = v * v * K::kCubic;
+      const auto s = logistic(v * K::kTwoScale * (square + T{1}));
+      const auto slope = (square * T{3} + T{1}) * K::kTwoScale;
+      dx.store(at, dy(at) * (s + v * s * (T{1} - s) * slope));
+    });
+  }
+};
+
+}  // namespace memwall

@@ -1,0 +1,65 @@
+// Layer norm over rows of `width` elements (Ba, Kiros and Hinton 2016).
+// T: dtype of the tensors, C: of arithmetic and statistics.
+#pragma once
+
+#include <cmath>
+
+#include "runtime/kernels/team.h"
+
+namespace memwall {
+
+// y = (x - mean) rstd gamma + beta, rstd = 1 / sqrt(var + epsilon).
+template <class T, class C>
+struct LayerNorm {
+  Input<T, C> x, gamma, beta;
+  Output<T, C> y;
+  Output<C> mean, rstd;
+  int64_t width;
+  C epsilon;
+
+  template <class Team>
+  void operator()(Team& team, int64_t row) const {
+    const auto in = x.from(row * width);
+    const auto out = y.from(row * width);
+    const C n = static_cast<C>(width);
+    const auto m = team.sum(width, [&](auto at) { return in(at); }) / n;
+    const auto variance = team.sum(width,
+                                   [&](auto at) {
+                                     const auto d = in(at) - m;
+                                     return d * d;
+                                   }) /
+                          n;
+    const auto r = C{1} / std::sqrt(variance + epsilon);
+    team.each(0, width, [&](auto at) { out.store(at, fma((in(at) - m) * r, gamma(at), beta(at))); });
+    team.lead([&] {
+      mean.set(row, m);
+      rstd.set(row, r);
+    });
+  }
+};
+
+// dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma, xhat = (x - mean) rstd.
+template <class T, class C>
+struct LayerNormGrad {
+  Input<T, C> dy, x, gamma;
+  Input<C> mean, rstd;
+  Output<T, C> dx;
+  int64_t width;
+
+  template <class Team>
+  void operator()(Team& team, int64_t row) const {
+    const auto upper = dy.from(row * width), in = x.from(row * width);
+    const auto out = dx.from(row * width);
+    const auto m = mean.scalar(row), r = rstd.scalar(row);
+    const C n = static_cast<C>(width);
+    const auto g = [&](auto at) { return upper(at) * gamma(at); };
+    const auto xhat = [&](auto at) { return (in(at) - m) * r; };
+    const auto mean_g = team.sum(width, g) / n;
+    const auto mean_gx = team.sum(width, [&](auto at) { return g(at) * xhat(at); }) / n;
+    team.each(0, width, [&](auto at) {
+      out.store(at, r * (g(at) - mean_g - xhat(at) * mean_gx));
+    });
+  }
+};
+
+}  // namespace memwall

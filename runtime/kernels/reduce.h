@@ -1,0 +1,108 @@
+// Sums over rows and over whole tensors, with an order that is part of the numbers: partials over
+// blocks of a fixed size, then the partials in their order.
+#pragma once
+
+#include "runtime/kernels/team.h"
+
+namespace memwall {
+
+inline constexpr int64_t kRowBlock = 64;      // rows in a partial of a column sum
+inline constexpr int64_t kColumnTile = 512;   // columns of one call: parallelism, not numbers
+inline constexpr int64_t kSumBlock = 4096;    // elements in a partial of a whole sum
+
+// sum over rows of f(row, at), at in [begin, end).
+template <class Team, class C, class F, class Out>
+[[gnu::always_inline]] inline void sum_columns(Team& team, int64_t rows, int64_t begin,
+                                               int64_t end, const F& f, const Out& out) {
+  team.template each<8 * kLanes>(begin, end, [&](auto at) {
+    using P = Pack<C, decltype(at)::kSize>;
+    P total = C{0};
+    for (int64_t block = 0; block < rows; block += kRowBlock) {
+      P partial = C{0};
+      const int64_t block_end = std::min(rows, block + kRowBlock);
+      for (int64_t row = block; row < block_end; ++row) partial = partial + f(row, at);
+      total = total + partial;
+    }
+    out.store(at, total);
+  });
+}
+
+// b (batch, width) = sum over rows of x (batch, rows, width). A row of the kernel is a tile of
+// columns of one batch.
+template <class T, class C>
+struct ColumnSum {
+  Input<T, C> x;
+  Output<T, C> b;
+  int64_t rows, width, tiles;
+
+  template <class Team>
+  void operator()(Team& team, int64_t tile) const {
+    const int64_t batch = tile / tiles, begin = tile % tiles * kColumnTile;
+    const auto in = x.from(batch * rows * width);
+    sum_columns<Team, C>(
+        team, rows, begin, std::min(width, begin + kColumnTile),
+        [&](int64_t row, auto at) { return in.from(row * width)(at); }, b.from(batch * width));
+  }
+};
+
+// dgamma = sum over rows of dy (x - mean) rstd.
+template <class T, class C>
+struct LayerNormScaleGrad {
+  Input<T, C> dy, x;
+  Input<C> mean, rstd;
+  Output<T, C> dgamma;
+  int64_t rows, width;
+
+  template <class Team>
+  void operator()(Team& team, int64_t tile) const {
+    const int64_t begin = tile * kColumnTile;
+    sum_columns<Team, C>(
+        team, rows, begin, std::min(width, begin + kColumnTile),
+        [&](int64_t row, auto at) {
+          const auto xhat = (x.from(row * width)(at) - mean.scalar(row)) * rstd.scalar(row);
+          return dy.from(row * width)(at) * xhat;
+        },
+        dgamma);
+  }
+};
+
+enum class Term { kValue, kSquare };
+
+// partials[row] = sum over block `row` of x or x^2, in double precision. Blocks start anew with
+// each part of `part_count` elements, so that a part alone gives the same bits.
+template <class T, Term kTerm>
+struct BlockSum {
+  Input<T, double> x;
+  int64_t part_count;
+
+  int64_t blocks_of_part() const { return (part_count + kSumBlock - 1) / kSumBlock; }
+
+  template <class Team>
+  double sum(Team& team, int64_t row) const {
+    const int64_t part = row / blocks_of_part(), begin = row % blocks_of_part() * kSumBlock;
+    const auto in = x.from(part * part_count + begin);
+    return team.sum(std::min(kSumBlock, part_count - begin), [&](auto at) {
+      const auto v = in(at);
+      if constexpr (kTerm == Term::kSquare) {
+        return v * v;
+      } else {
+        return v;
+      }
+    });
+  }
+};
+
+// The same, kept: what threads leave for the sum over blocks.
+template <class Sum>
+struct Partials {
+  Sum blocks;
+  double* partials;
+
+  template <class Team>
+  void operator()(Team& team, int64_t row) const {
+    const double total = blocks.sum(team, row);
+    team.lead([&] { partials[row] = total; });
+  }
+};
+
+}  // namespace memwall
