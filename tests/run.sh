@@ -25,7 +25,7 @@ source tests/install.sh
 preset=cpu
 build=build
 deps_only=no
-selection=(--label-exclude '^long$')
+selection=(--label-exclude '(^| )long( |$)')  # labels may be several words
 filter=()
 while (($#)); do
   case $1 in

@@ -129,9 +129,9 @@ template <class T, int N>
   return Pack<T, N>::zip(
       [](Register x) -> Register {
         if constexpr (kRegisterBytes == 64 && std::is_same_v<T, float>) {
-          return _mm512_sqrt_ps(x);
+          return _mm512_maskz_sqrt_ps(0xffff, x);
         } else if constexpr (kRegisterBytes == 64) {
-          return _mm512_sqrt_pd(x);
+          return _mm512_maskz_sqrt_pd(0xff, x);
         } else {
           for (int i = 0; i < Pack<T, N>::kRegisterLanes; ++i) x[i] = std::sqrt(x[i]);
           return x;

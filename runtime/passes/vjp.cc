@@ -367,6 +367,8 @@ void Backward::chunked() {
     back.periods.push_back(node_.periods[node_.inputs.size() + k]);
     back.addends.push_back(kNoValue);
   }
+  const auto absent = [](ValueId v) { return v == kNoValue; };
+  if (std::all_of(back.addends.begin(), back.addends.end(), absent)) back.addends.clear();
   const NodeId forward = graph_.values[static_cast<size_t>(node_.outputs[0])].node;
   const NodeId id = graph_.add(std::move(back), types);
   const std::vector<ValueId> outputs = graph_.nodes[static_cast<size_t>(id)].outputs;

@@ -24,9 +24,12 @@ class Runner {
 
   void run() {
     if (!plan_.has_program("init")) load_slots();
-    for (const char* name : {"init", "micro", "last_micro", "update", "micro", "last_micro",
-                             "update", "evaluate", "next_token"}) {
-      if (plan_.has_program(name)) run_program(plan_.program(name));
+    // Two steps of at least three micro-steps where they accumulate, so that every program follows
+    // every other that it may follow.
+    for (const char* name : {"init", "micro", "micro", "last_micro", "update", "micro", "micro",
+                             "last_micro", "update", "evaluate", "next_token"}) {
+      if (!plan_.has_program(name)) continue;
+      run_program(plan_.program(name));
       first_micro_ = std::string_view(name) != "micro";
     }
   }

@@ -2,9 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <functional>
-#include <memory>
-#include <numeric>
 
 #include "comm/exchange.h"
 #include "comm/mpi/mpi_communicator.h"
@@ -70,6 +69,13 @@ void check_reduce_scatter(Communicator& comm, int64_t shard, bool in_place) {
     if (in_place && i >= begin && i < begin + shard) continue;
     ASSERT_EQ(whole[static_cast<size_t>(i)], spread_value(comm.rank(), i)) << "contribution " << i;
   }
+}
+
+// Without the launcher every case would pass on one rank.
+TEST(Collectives, RunOnAsManyRanksAsAskedFor) {
+  const char* ranks = std::getenv("MEMWALL_TEST_RANKS");
+  ASSERT_NE(ranks, nullptr);
+  EXPECT_EQ(world().size(), std::atoi(ranks));
 }
 
 TEST(Collectives, AllGather) {

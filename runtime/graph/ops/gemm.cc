@@ -50,7 +50,7 @@ GemmAttributes gemm_grad_b(const GemmAttributes& f, bool& swapped) {
     g.a = transposed(f.c);
     g.b = f.a;
     g.c = transposed(f.b);
-    g.limit = GemmLimit::kM;
+    if (f.limit == GemmLimit::kN) g.limit = GemmLimit::kM;
     return g;
   }
   GemmAttributes g = derived(f, f.k, f.n, f.m);

@@ -1,5 +1,6 @@
 // Initialisation, control of the step, and the update.
 #include <cmath>
+#include <cstring>
 
 #include "runtime/base/scalars.h"
 #include "runtime/kernels/adamw.h"
@@ -43,6 +44,11 @@ AdamWFactors<C> adamw_factors(const UnitAttributes& a, const double* scalars) {
               static_cast<C>(std::sqrt(scalar(scalars, Scalar::kBeta2Correction))),
           .epsilon = static_cast<C>(a.epsilon),
           .keep = static_cast<C>(1.0 - rate * a.weight_decay)};
+}
+
+void keep_state(const Tensor& from, const Tensor& to) {
+  if (from.data == to.data) return;
+  std::memcpy(to.data, from.data, static_cast<size_t>(to.elements() * size_of(to.dtype)));
 }
 
 }  // namespace
@@ -96,10 +102,10 @@ void step_control(const KernelCall& call) {
 
 void adamw(const KernelCall& call) {
   const double* const scalars = call.inputs[4].as<const double>();
-  for (size_t i = 0; i < 3; ++i) {
-    check(call.inputs[i].data == call.outputs[i].data, "adamw updates its state in place");
+  if (scalar(scalars, Scalar::kSkip) != 0.0) {
+    for (size_t i = 0; i < 3; ++i) keep_state(call.inputs[i], call.outputs[i]);
+    return;
   }
-  if (scalar(scalars, Scalar::kSkip) != 0.0) return;
   const Range range = range_of(call);
   with_float_type(call.outputs[0].dtype, [&]<class S>(S) {
     using C = Accumulator<S>;

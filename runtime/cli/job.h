@@ -1,0 +1,53 @@
+// This process of a command: alone, or one rank of an MPI job.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "comm/communicator.h"
+#include "comm/mpi/session.h"
+#include "runtime/base/error.h"
+
+namespace memwall {
+
+class Job {
+ public:
+  Job();  // starts MPI where mpirun or srun started this process, and only there
+
+  int ranks() const { return session_ ? session_->size() : 1; }
+  int rank() const { return session_ ? session_->rank() : 0; }
+  bool speaks() const { return rank() == 0; }  // prints what all ranks would print alike
+
+  // Anonymous resident memory before anything of ours was allocated.
+  int64_t baseline_bytes() const { return baseline_bytes_; }
+
+  // Collective; once. What follows is known afterwards only. Rank 0 warns where a rank has more
+  // threads than cores.
+  void connect(double timeout_seconds);
+  Communicator& comm() const { return *comm_; }
+  // OMP_NUM_THREADS, else the cores that this process may use, divided among the ranks that may
+  // use the same ones.
+  int threads() const { return threads_; }
+  int cores() const { return cores_; }
+
+  // Reports an error that ends the command: alone it returns the exit code, a rank of several
+  // ends the whole job with it.
+  ExitCode fail(const std::exception& error) const;
+
+ private:
+  std::optional<MpiSession> session_;
+  std::unique_ptr<Communicator> comm_;
+  int cores_ = 0, threads_ = 0;
+  int64_t baseline_bytes_ = 0;
+};
+
+// What the user reads of an error: at most five lines.
+std::string error_text(const std::string& message);
+
+// The rank that mpirun or srun gave this process, known before MPI is started; 0 alone.
+int launched_rank();
+
+}  // namespace memwall

@@ -1,0 +1,26 @@
+// A plan for people: what every rank will hold, send and compute, and step by step how.
+#pragma once
+
+#include <string>
+
+#include "runtime/model/gpt2.h"
+#include "runtime/plan/plan.h"
+
+namespace memwall {
+
+struct PlanTitle {
+  std::string name;  // of the run
+  GptSpec model;
+  int64_t steps = 0;  // of the run
+};
+
+// Model, memory by category, traffic, FLOPs.
+std::string plan_summary(const Plan& plan, const PlanTitle& title);
+
+// Every program's steps, in order: stream, operation, name, and where in the arena the results lie.
+std::string plan_listing(const Plan& plan);
+
+// Model FLOPs of all ranks and steps of a run.
+double run_flops(const Plan& plan, int64_t steps);
+
+}  // namespace memwall

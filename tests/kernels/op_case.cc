@@ -1,0 +1,215 @@
+#include "tests/kernels/op_case.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "runtime/base/rng.h"
+
+namespace memwall::test {
+namespace {
+
+constexpr int64_t kGuard = 64;  // elements before and behind a tensor
+constexpr std::byte kSentinel{0xA5};
+
+DType type_of(Kind kind, DType dtype) {
+  switch (kind) {
+    case Kind::kValue: return dtype;
+    case Kind::kStatistic: return accumulator_of(dtype);
+    case Kind::kF64: return DType::kF64;
+    case Kind::kI32: return DType::kI32;
+    case Kind::kI64: return DType::kI64;
+  }
+  return dtype;
+}
+
+template <class T>
+void write_as(const Values& values, std::byte* to) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    const T value = static_cast<T>(values[i]);
+    std::memcpy(to + i * sizeof(T), &value, sizeof(T));
+  }
+}
+
+template <class T>
+Values read_as(const std::byte* from, size_t count) {
+  Values out(count);
+  for (size_t i = 0; i < count; ++i) {
+    T value;
+    std::memcpy(&value, from + i * sizeof(T), sizeof(T));
+    out[i] = static_cast<double>(value);
+  }
+  return out;
+}
+
+void write(DType dtype, const Values& values, std::byte* to) {
+  switch (dtype) {
+    case DType::kF64: return write_as<double>(values, to);
+    case DType::kI32: return write_as<int32_t>(values, to);
+    case DType::kI64: return write_as<int64_t>(values, to);
+    default: return write_as<float>(values, to);
+  }
+}
+
+Values read(DType dtype, const std::byte* from, size_t count) {
+  switch (dtype) {
+    case DType::kF64: return read_as<double>(from, count);
+    case DType::kI32: return read_as<int32_t>(from, count);
+    case DType::kI64: return read_as<int64_t>(from, count);
+    default: return read_as<float>(from, count);
+  }
+}
+
+// A tensor between guards, at an offset from an aligned address.
+class Guarded {
+ public:
+  Guarded(const Data& data, DType dtype, int64_t offset)
+      : dtype_(type_of(data.kind, dtype)), shape_(data.shape) {
+    const int64_t size = size_of(dtype_), count = shape_.elements();
+    EXPECT_EQ(count, static_cast<int64_t>(data.values.size()));
+    storage_.resize(static_cast<size_t>((count + 2 * kGuard + 64) * size + 64), kSentinel);
+    const auto address = reinterpret_cast<uintptr_t>(storage_.data());
+    start_ = (64 - address % 64) % 64 + static_cast<size_t>((kGuard + offset) * size);
+    bytes_ = static_cast<size_t>(count * size);
+    write(dtype_, data.values, storage_.data() + start_);
+    before_ = contents();
+  }
+  Tensor tensor() { return {storage_.data() + start_, dtype_, shape_}; }
+  std::vector<std::byte> contents() const {
+    const auto begin = storage_.begin() + static_cast<std::ptrdiff_t>(start_);
+    return {begin, begin + static_cast<std::ptrdiff_t>(bytes_)};
+  }
+  bool unchanged() const { return contents() == before_; }
+  bool guards_intact() const {
+    const auto intact = [](std::byte b) { return b == kSentinel; };
+    const auto begin = storage_.begin() + static_cast<std::ptrdiff_t>(start_);
+    return std::all_of(storage_.begin(), begin, intact) &&
+           std::all_of(begin + static_cast<std::ptrdiff_t>(bytes_), storage_.end(), intact);
+  }
+
+ private:
+  DType dtype_;
+  Shape shape_;
+  std::vector<std::byte> storage_, before_;
+  size_t start_ = 0, bytes_ = 0;
+};
+
+std::string where(const OpCase& c, DType dtype) {
+  return std::string(op_name(c.op)) + " " + c.name + " " + std::string(name_of(dtype));
+}
+
+void expect_near_reference(const OpCase& c, DType dtype,
+                           const std::vector<std::vector<std::byte>>& results) {
+  std::vector<Values> in;
+  for (const Data& data : c.inputs) {
+    const DType type = type_of(data.kind, dtype);
+    std::vector<std::byte> bytes(data.values.size() * static_cast<size_t>(size_of(type)));
+    write(type, data.values, bytes.data());
+    in.push_back(read(type, bytes.data(), data.values.size()));
+  }
+  const std::vector<Values> expected = c.reference(in);
+  ASSERT_EQ(expected.size(), c.outputs.size());
+  const double tolerance = dtype == DType::kF32 ? c.tolerance_f32 : c.tolerance_f64;
+  for (size_t o = 0; o < expected.size(); ++o) {
+    const Data& data = c.outputs[o];
+    const DType type = type_of(data.kind, dtype);
+    ASSERT_EQ(expected[o].size(), data.values.size()) << where(c, dtype) << " output " << o;
+    const Values got = read(type, results[o].data(), data.values.size());
+    int failures = 0;
+    for (size_t i = 0; i < got.size() && failures < 5; ++i) {
+      const bool untouched = std::isnan(expected[o][i]);
+      const double before = type == DType::kF32 ? static_cast<float>(data.values[i])
+                                                : data.values[i];
+      double want = untouched ? before : expected[o][i];
+      if (!untouched && c.accumulate && o == 0) want += before;
+      const double allowed = untouched ? 0.0 : tolerance * std::max(1.0, std::abs(want));
+      if (std::abs(got[i] - want) <= allowed) continue;
+      ADD_FAILURE() << where(c, dtype) << " output " << o << " element " << i << ": " << got[i]
+                    << ", expected " << want;
+      ++failures;
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::vector<std::byte>> run(const OpCase& c, DType dtype, int64_t offset, int threads,
+                                        const std::vector<std::pair<size_t, size_t>>& aliases) {
+  std::vector<Guarded> in, out;
+  for (const Data& data : c.inputs) in.emplace_back(data, dtype, offset);
+  for (const Data& data : c.outputs) out.emplace_back(data, dtype, offset);
+  std::vector<Tensor> inputs, outputs;
+  for (Guarded& g : in) inputs.push_back(g.tensor());
+  for (Guarded& g : out) outputs.push_back(g.tensor());
+  std::vector<bool> overwritten(in.size(), false);
+  for (const auto& [o, i] : aliases) {
+    outputs[o].data = inputs[i].data;
+    overwritten[i] = true;
+  }
+  std::vector<std::byte> workspace(static_cast<size_t>(c.workspace_bytes));
+  const KernelCall call{.attributes = c.attributes,
+                        .inputs = inputs,
+                        .outputs = outputs,
+                        .accumulate = c.accumulate,
+                        .iteration = c.iteration,
+                        .rank = c.rank,
+                        .ranks = c.ranks,
+                        .unit = c.unit,
+                        .workspace = workspace,
+                        .threads = threads};
+  cpu_kernel(c.op)(call);
+  std::vector<std::vector<std::byte>> results;
+  for (size_t o = 0; o < out.size(); ++o) {
+    results.push_back(out[o].contents());
+    for (const auto& [output, i] : aliases) {
+      if (output == o) results.back() = in[i].contents();
+    }
+    EXPECT_TRUE(out[o].guards_intact()) << where(c, dtype) << " wrote around output " << o;
+  }
+  for (size_t i = 0; i < in.size(); ++i) {
+    EXPECT_TRUE(in[i].guards_intact()) << where(c, dtype) << " wrote around input " << i;
+    EXPECT_TRUE(overwritten[i] || in[i].unchanged()) << where(c, dtype) << " changed input " << i;
+  }
+  return results;
+}
+
+void expect_correct(const OpCase& c) {
+  const auto always = c.always_in_place ? c.in_place : decltype(c.in_place){};
+  for (DType dtype : {DType::kF32, DType::kF64}) {
+    const auto first = run(c, dtype, 0, 1, always);
+    expect_near_reference(c, dtype, first);
+    for (int64_t offset = 0; offset < 64; ++offset) {
+      const int threads = 1 + static_cast<int>(offset % 3);
+      EXPECT_EQ(first, run(c, dtype, offset, threads, always))
+          << where(c, dtype) << " differs at offset " << offset << " on " << threads
+          << " threads";
+      if (testing::Test::HasFailure()) return;
+    }
+    if (c.always_in_place) continue;
+    for (const auto& alias : c.in_place) {
+      EXPECT_EQ(first, run(c, dtype, 3, 2, {alias}))
+          << where(c, dtype) << " differs where output " << alias.first << " lies on input "
+          << alias.second;
+    }
+  }
+}
+
+Values noise(int64_t count, uint32_t stream, double scale) {
+  Values out(static_cast<size_t>(count));
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = scale * (2.0 * to_unit_interval(random_bits(9, stream, i)) - 0.9);
+  }
+  return out;
+}
+
+Values whole_numbers(int64_t count, uint32_t stream, int64_t limit) {
+  Values out(static_cast<size_t>(count));
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = static_cast<double>(random_bits(9, stream, i) % static_cast<uint64_t>(limit));
+  }
+  return out;
+}
+
+}  // namespace memwall::test

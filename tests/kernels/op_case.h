@@ -1,0 +1,69 @@
+// One op against a plain loop in double precision, and against itself in every mode that must not
+// change a bit.
+#pragma once
+
+#include <functional>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/kernels/kernel.h"
+
+namespace memwall::test {
+
+using Values = std::vector<double>;
+
+// What type a tensor has when the case runs in dtype T.
+enum class Kind { kValue, kStatistic, kF64, kI32, kI64 };
+
+struct Data {
+  Kind kind = Kind::kValue;
+  Shape shape;
+  Values values;  // of an output: what lies there before
+};
+
+// Elements of an expected result that the kernel must leave as they were.
+inline const double kUntouched = std::numeric_limits<double>::signaling_NaN();
+
+struct OpCase {
+  std::string name;
+  Op op = Op::kCopy;
+  Attributes attributes = NoAttributes{};
+  std::vector<Data> inputs, outputs;
+  bool accumulate = false;
+  int64_t iteration = 0;
+  int rank = 0, ranks = 1;
+  const Unit* unit = nullptr;
+  int64_t workspace_bytes = 0;
+  // Pairs (output, input) that may lie in one place, tried one at a time.
+  std::vector<std::pair<size_t, size_t>> in_place;
+  // Pairs that always do, all at once.
+  bool always_in_place = false;
+  // The results without the addend, from inputs rounded to their types.
+  std::function<std::vector<Values>(const std::vector<Values>& in)> reference;
+  double tolerance_f32 = 1e-5, tolerance_f64 = 1e-12;  // of max(1, |expected|)
+};
+
+// The bytes of all outputs, in dtype `dtype`. Every tensor lies `offset` elements behind an
+// aligned address between guards, which must survive; inputs must too, but for an alias.
+std::vector<std::vector<std::byte>> run(const OpCase& c, DType dtype, int64_t offset, int threads,
+                                        const std::vector<std::pair<size_t, size_t>>& aliases);
+
+// Reference, offsets 0 ... 63, 1 ... 3 threads, in place; FP32 and FP64.
+void expect_correct(const OpCase& c);
+
+// Reproducible values in [-scale, scale), not symmetric around zero.
+Values noise(int64_t count, uint32_t stream, double scale = 1.0);
+// Whole numbers in [0, limit).
+Values whole_numbers(int64_t count, uint32_t stream, int64_t limit);
+
+inline Data input(Shape shape, Values values, Kind kind = Kind::kValue) {
+  return {kind, shape, std::move(values)};
+}
+// An output with noise in it, so that a kernel that adds where it should write is caught.
+inline Data output(Shape shape, Kind kind = Kind::kValue) {
+  return {kind, shape, noise(shape.elements(), 77, 3.0)};
+}
+
+}  // namespace memwall::test

@@ -1,0 +1,134 @@
+// exp, tanh, the logistic function and Philox against libm, long double and Random123.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "runtime/kernels/random.h"
+#include "runtime/kernels/team.h"
+#include "runtime/kernels/vector_math.h"
+
+namespace memwall {
+namespace {
+
+// The largest error of f in units in the last place of the result, over a grid on [low, high].
+template <class T, class F, class G>
+double largest_error_ulp(double low, double high, const F& f, const G& exact) {
+  constexpr int kPoints = 1 << 20;
+  double largest = 0.0;
+  for (int i = 0; i < kPoints; i += kLanes) {
+    T x[kLanes], y[kLanes];
+    for (int j = 0; j < kLanes; ++j) {
+      x[j] = static_cast<T>(low + (high - low) * (i + j + 0.37) / kPoints);
+    }
+    store(y, f(load<T, kLanes>(x)));
+    for (int j = 0; j < kLanes; ++j) {
+      const long double want = exact(static_cast<long double>(x[j]));
+      const T rounded = static_cast<T>(std::abs(want));
+      const long double ulp =
+          std::nextafter(rounded, std::numeric_limits<T>::infinity()) - rounded;
+      largest = std::max(largest, static_cast<double>(std::abs(y[j] - want) / ulp));
+    }
+  }
+  return largest;
+}
+
+template <class T>
+class VectorMath : public testing::Test {};
+using FloatTypes = testing::Types<float, double>;
+TYPED_TEST_SUITE(VectorMath, FloatTypes);
+
+TYPED_TEST(VectorMath, ExpIsAccurateToAUnitInTheLastPlace) {
+  using T = TypeParam;
+  const auto f = [](const Pack<T>& x) { return exp(x); };
+  const auto exact = [](long double x) { return std::exp(x); };
+  const double low = ExpTables<T>::kSmallest, high = ExpTables<T>::kLargest;
+  EXPECT_LT((largest_error_ulp<T>(low, high, f, exact)), 1.3);
+  EXPECT_LT((largest_error_ulp<T>(-1.0, 1.0, f, exact)), 1.3);
+}
+
+TYPED_TEST(VectorMath, TanhIsAccurateToAFewUnitsInTheLastPlace) {
+  using T = TypeParam;
+  const auto f = [](const Pack<T>& x) { return tanh(x); };
+  const auto exact = [](long double x) { return std::tanh(x); };
+  EXPECT_LT((largest_error_ulp<T>(-25.0, 25.0, f, exact)), 3.0);
+  EXPECT_LT((largest_error_ulp<T>(-0.01, 0.01, f, exact)), 3.0);
+}
+
+TYPED_TEST(VectorMath, EdgesOfTheRange) {
+  using T = TypeParam;
+  const T infinity = std::numeric_limits<T>::infinity();
+  const T nan = std::numeric_limits<T>::quiet_NaN();
+  const T inputs[kLanes] = {0, -T{0}, infinity, -infinity, nan, 1000, -1000, 1};
+  T y[kLanes];
+  store(y, exp(load<T, kLanes>(inputs)));
+  EXPECT_EQ(y[0], 1);
+  EXPECT_EQ(y[2], infinity);
+  EXPECT_EQ(y[3], 0);
+  EXPECT_TRUE(std::isnan(y[4]));
+  EXPECT_EQ(y[5], infinity);
+  EXPECT_EQ(y[6], 0);
+  store(y, tanh(load<T, kLanes>(inputs)));
+  EXPECT_EQ(y[0], 0);
+  EXPECT_TRUE(std::signbit(y[1]));
+  EXPECT_EQ(y[2], 1);
+  EXPECT_EQ(y[3], -1);
+  EXPECT_TRUE(std::isnan(y[4]));
+  store(y, logistic(load<T, kLanes>(inputs)));
+  EXPECT_EQ(y[0], T{0.5});
+  EXPECT_EQ(y[2], 1);
+  EXPECT_EQ(y[3], 0);
+  EXPECT_TRUE(std::isnan(y[4]));
+}
+
+// Lane 5 of a register, the first lane of a tail: the same bits.
+TYPED_TEST(VectorMath, LaneDoesNotMatter) {
+  using T = TypeParam;
+  for (int i = 0; i < 1000; ++i) {
+    T x[kLanes] = {}, y[kLanes], tail[1];
+    x[i % kLanes] = static_cast<T>(0.05 * i - 20);
+    store(y, exp(load<T, kLanes>(x)));
+    store_first(tail, exp(load_first<T, kLanes>(x + i % kLanes, 1)), 1);
+    EXPECT_EQ(tail[0], y[i % kLanes]);
+  }
+}
+
+// The order that team.h states, written out.
+TYPED_TEST(VectorMath, SumsInTheStatedOrder) {
+  using T = TypeParam;
+  for (int64_t count : {1, 15, 16, 17, 63, 64, 65, 100, 128, 777}) {
+    std::vector<T> x(static_cast<size_t>(count));
+    for (size_t i = 0; i < x.size(); ++i) {
+      x[i] = static_cast<T>(to_unit_interval(random_bits(1, 2, i)) - 0.3);
+    }
+    T lanes[4][kLanes] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      lanes[i / kLanes % 4][i % kLanes] += x[static_cast<size_t>(i)];
+    }
+    for (int i = 0; i < kLanes; ++i) {
+      lanes[0][i] = (lanes[0][i] + lanes[1][i]) + (lanes[2][i] + lanes[3][i]);
+    }
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) lanes[0][i] += lanes[0][i + half];
+    }
+    const Input<T> view{x.data()};
+    EXPECT_EQ(CpuTeam::sum(count, [&](auto at) { return view(at); }), lanes[0][0]) << count;
+    EXPECT_EQ(CpuTeam::max(count, [&](auto at) { return view(at); }),
+              *std::max_element(x.begin(), x.end()));
+  }
+}
+
+TEST(Random, SixteenBlocksAreTheBlocksOfRandom123) {
+  for (uint64_t first : {uint64_t{0}, uint64_t{12345}, (uint64_t{1} << 32) - 5,
+                         (uint64_t{7} << 32) + 1}) {
+    uint32_t bits[kBitsDrawn];
+    draw_blocks(0x123456789abcdef, 42, first, bits);
+    for (uint64_t i = 0; i < kBlocksDrawn; ++i) {
+      const RandomBlock block = random_block(0x123456789abcdef, 42, first + i);
+      for (size_t j = 0; j < 4; ++j) EXPECT_EQ(bits[4 * i + j], block[j]) << first << " + " << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace memwall
