@@ -1,0 +1,189 @@
+#include "runtime/cli/command_line.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/cli/job.h"
+#include "runtime/cli/verbs.h"
+
+namespace memwall {
+namespace {
+
+constexpr std::string_view kVerbs = "train, plan, eval, generate, export, show";
+
+struct Options {
+  TrainOptions train;
+  PlanOptions plan;
+  EvalOptions eval;
+  GenerateOptions generate;
+  ExportOptions exported;
+  ShowOptions show;
+  std::string cluster;
+};
+
+using Verb = std::function<ExitCode()>;
+
+// A verb that may run under mpirun.
+Verb in_a_job(std::function<ExitCode(Job&)> verb) {
+  return [verb = std::move(verb)] {
+    Job job;
+    try {
+      return verb(job);
+    } catch (const std::exception& error) {
+      return job.fail(error);
+    }
+  };
+}
+
+CLI::App* add_verb(CLI::App& app, const char* name, const char* description, Verb& chosen,
+                   Verb verb) {
+  CLI::App* sub = app.add_subcommand(name, description);
+  sub->final_callback([&chosen, verb = std::move(verb)] { chosen = verb; });
+  return sub;
+}
+
+void add_config(CLI::App& verb, ConfigOptions& options, bool required) {
+  verb.add_option("CONFIG", options.path, "a run's configuration, e.g. configs/quickstart.textproto")
+      ->required(required);
+  verb.add_option("--set", options.overrides,
+                  "FIELD=VALUE: replaces a field of CONFIG, e.g. --set parallel.zero_stage=0; may "
+                  "be given several times")
+      ->allow_extra_args(false)
+      ->option_text("FIELD=VALUE ...");
+}
+
+void add_run(CLI::App& verb, std::string& run) {
+  verb.add_option("RUN", run, "a run folder, or runs/latest")->required();
+}
+
+void add_train(CLI::App& app, Options& o, Verb& chosen) {
+  CLI::App* verb = add_verb(
+      app, "train", "Train a model: alone, or on all ranks of mpirun or srun.", chosen,
+      in_a_job([&o](Job& job) { return train_verb(o.train, job); }));
+  add_config(*verb, o.train.config, true);
+  verb->add_option("--run-dir", o.train.run_dir,
+                   "the run's folder (default: runs/NAME-YYYYmmdd-HHMMSS; with --resume "
+                   "runs/latest)");
+  verb->add_flag("--resume", o.train.resume,
+                 "go on from the newest valid checkpoint of the run folder; start where there is "
+                 "none");
+  verb->footer(
+      "SIGUSR1 to mpirun or srun saves and stops (exit code 0), SIGUSR2 saves and goes on.");
+}
+
+void add_plan(CLI::App& app, Options& o, Verb& chosen) {
+  CLI::App* verb = add_verb(
+      app, "plan", "Show what every rank will hold, send and compute; no MPI, GPU or data needed.",
+      chosen, [&o] {
+        if (!o.cluster.empty()) {
+          throw InputError("comes with a later version: step times on a cluster are not estimated "
+                           "yet", "--cluster");
+        }
+        return plan_verb(o.plan);
+      });
+  add_config(*verb, o.plan.config, false);
+  verb->add_option("--ranks", o.plan.ranks, "number of ranks")->check(CLI::PositiveNumber);
+  verb->add_option("--cluster", o.cluster, "")->group("");
+  CLI::Option* json = verb->add_flag("--json", o.plan.json, "print one JSON object");
+  CLI::Option* dump = verb->add_flag("--dump", o.plan.dump, "print the whole plan, to be re-read");
+  json->excludes(dump);
+  verb->add_option("--check", o.plan.check_file, "read such a dump and run the verifier on it");
+}
+
+void add_generate(CLI::App& app, Options& o, Verb& chosen) {
+  GenerateOptions& g = o.generate;
+  CLI::App* verb = add_verb(app, "generate", "Continue a text.", chosen,
+                            in_a_job([&g](Job& job) { return generate_verb(g, job); }));
+  add_run(*verb, g.run);
+  verb->add_option("--prompt", g.prompt, "the text to continue")->required();
+  verb->add_option("--tokens", g.tokens, "how many tokens to add", true)
+      ->check(CLI::PositiveNumber);
+  verb->add_option("--temperature", g.sampling.temperature, "0: always the likeliest token", true);
+  verb->add_option("--top-k", g.sampling.top_k, "only among the k likeliest tokens; 0: all", true);
+  verb->add_option("--top-p", g.sampling.top_p,
+                   "only among the fewest tokens whose probability reaches p", true);
+  verb->add_option("--seed", g.sampling.seed, "the same seed writes the same text", true);
+}
+
+void add_verbs(CLI::App& app, Options& o, Verb& chosen) {
+  add_train(app, o, chosen);
+  add_plan(app, o, chosen);
+
+  CLI::App* eval = add_verb(app, "eval", "Loss on the whole validation split.", chosen,
+                            in_a_job([&o](Job& job) { return eval_verb(o.eval, job); }));
+  add_run(*eval, o.eval.run);
+  eval->add_flag("--json", o.eval.json, "print one JSON object: loss, tokens");
+
+  add_generate(app, o, chosen);
+
+  CLI::App* exported =
+      add_verb(app, "export", "Write the weights as a Hugging Face folder, in FP32.", chosen,
+               in_a_job([&o](Job& job) { return export_verb(o.exported, job); }));
+  add_run(*exported, o.exported.run);
+  exported->add_option("FOLDER", o.exported.folder, "a new or empty folder")->required();
+
+  CLI::App* show = add_verb(app, "show", "A run's final tables again.", chosen,
+                            [&o] { return show_verb(o.show); });
+  add_run(*show, o.show.run);
+  show->add_flag("--json", o.show.json, "print one JSON object");
+}
+
+int bad_input(const std::string& message) {
+  if (launched_rank() == 0) fmt::print(stderr, "{}\n", error_text(message));
+  return static_cast<int>(ExitCode::kBadInput);
+}
+
+// The verb that the words name, bound to `options`; what it returns where they ask for nothing but
+// help, or are wrong, is in `exit_code`.
+Verb parse(int argc, char** argv, Options& options, int& exit_code) {
+  CLI::App app("Memwall trains Transformers whose state does not fit on one device.", "memwall");
+  app.set_version_flag("--version",
+                       fmt::format("memwall {}, compiled for {}", MEMWALL_VERSION, MEMWALL_ARCH));
+  app.require_subcommand(1);
+  app.footer("memwall VERB --help says more of each.");
+  Verb chosen;
+  add_verbs(app, options, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // --help, --version
+    exit_code = launched_rank() == 0 ? app.exit(asked) : 0;
+    return nullptr;
+  } catch (const CLI::ParseError& error) {
+    exit_code = bad_input(std::string(error.what()) + " (memwall --help)");
+    return nullptr;
+  }
+  return chosen;
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  const std::string first = argc > 1 ? argv[1] : "";
+  const std::string_view verbs = kVerbs;
+  if (first.empty()) return bad_input(fmt::format("no command given (commands: {})", kVerbs));
+  if (first[0] != '-' && (", " + std::string(verbs) + ",").find(" " + first + ",") == std::string::npos) {
+    return bad_input(fmt::format("unknown command '{}' (commands: {})", first, kVerbs));
+  }
+  Options options;
+  options.train.command_line.assign(argv, argv + argc);
+  int exit_code = 0;
+  const Verb verb = parse(argc, argv, options, exit_code);
+  if (!verb) return exit_code;
+  try {
+    return static_cast<int>(verb());
+  } catch (const Error& error) {
+    fmt::print(stderr, "{}\n", error_text(error.what()));
+    return static_cast<int>(error.code());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error_text(error.what()));
+    return static_cast<int>(ExitCode::kFailed);
+  }
+}
+
+}  // namespace memwall

@@ -1,0 +1,147 @@
+// ZeRO stages agree bitwise; N ranks agree with one; timing of transfers and freed memory do not
+// matter; what is planned is what is moved and touched.
+#include <gtest/gtest.h>
+
+#include "comm/self/self_communicator.h"
+#include "tests/support/delayed.h"
+#include "tests/support/mpi_world.h"
+#include "tests/support/pmpi_shim.h"
+#include "tests/support/poison.h"
+#include "tests/support/tiny_run.h"
+
+namespace memwall::test {
+namespace {
+
+struct Outcome {
+  std::vector<TinyRun::Step> steps;
+  std::vector<double> parameters;
+  bool operator==(const Outcome&) const = default;
+};
+
+Outcome outcome_of(TinyRun& run, int steps, double rate = 1e-2) {
+  Outcome outcome;
+  for (int i = 0; i < steps; ++i) outcome.steps.push_back(run.step(i, rate));
+  outcome.parameters = run.gathered_parameters();
+  return outcome;
+}
+
+CompileSettings settings_of(int64_t stage, int64_t micro_steps, int64_t depth) {
+  CompileSettings s;
+  s.zero_stage = stage;
+  s.micro_steps = micro_steps;
+  s.prefetch_depth = depth;
+  s.grad_clip = 0.5;
+  s.evaluate = false;
+  return s;
+}
+
+GptSpec dropping(DType dtype) {
+  GptSpec spec = tiny_spec(dtype);
+  spec.dropout = 0.1;
+  return spec;
+}
+
+TEST(Stages, AgreeBitwise) {
+  for (DType dtype : {DType::kF32, DType::kF64}) {
+    for (int64_t micro_steps : {1, 3}) {
+      std::vector<Outcome> outcomes;
+      for (int64_t stage : {0, 1, 2, 3}) {
+        TinyRun run(dropping(dtype), settings_of(stage, micro_steps, 0), world());
+        outcomes.push_back(outcome_of(run, 4));
+      }
+      EXPECT_EQ(outcomes[0], outcomes[1]);
+      EXPECT_EQ(outcomes[2], outcomes[3]);
+      if (micro_steps == 1) EXPECT_EQ(outcomes[1], outcomes[2]);
+      for (const TinyRun::Step& step : outcomes[0].steps) EXPECT_TRUE(std::isfinite(step.loss));
+      EXPECT_NE(outcomes[0].steps[0].loss, outcomes[0].steps[3].loss);
+    }
+  }
+}
+
+// Prefetch, transfers as early and as late as the waits allow, and freed memory overwritten.
+TEST(Stages, DoNotDependOnTiming) {
+  for (int64_t stage : {0, 1, 2, 3}) {
+    for (int64_t micro_steps : {1, 2}) {
+      TinyRun plain(dropping(DType::kF32), settings_of(stage, micro_steps, 0), world());
+      const Outcome expected = outcome_of(plain, 3);
+      for (int64_t depth : {0, 1, 2}) {
+        for (bool late : {false, true}) {
+          EagerCommunicator eager(world());
+          LateCommunicator delayed(world());
+          Communicator& comm = late ? static_cast<Communicator&>(delayed) : eager;
+          TinyRun run(dropping(DType::kF32), settings_of(stage, micro_steps, depth), comm);
+          PoisoningObserver poison(run.executor());
+          run.executor().set_observer(&poison);
+          EXPECT_EQ(outcome_of(run, 3), expected)
+              << "stage " << stage << " micro " << micro_steps << " depth " << depth << " late "
+              << late;
+          EXPECT_GT(poison.poisoned_bytes(), 0);
+        }
+      }
+    }
+  }
+}
+
+TEST(Stages, ManyRanksAgreeWithOne) {
+  const int64_t ranks = world().size();
+  struct Case { DType dtype; int steps; double tolerance; };
+  for (const Case& c : {Case{DType::kF64, 50, 1e-9}, Case{DType::kF32, 10, 1e-5}}) {
+    GptSpec spec = dropping(c.dtype);
+    TinyRun many(spec, settings_of(3, 1, 0), world());
+    const Outcome sharded = outcome_of(many, c.steps, 1e-3);
+    spec.batch *= ranks;
+    SelfCommunicator self;
+    TinyRun one(spec, settings_of(0, 1, 0), self);
+    const Outcome whole = outcome_of(one, c.steps, 1e-3);
+    for (int i = 0; i < c.steps; ++i) {
+      const auto k = static_cast<size_t>(i);
+      EXPECT_NEAR(sharded.steps[k].loss, whole.steps[k].loss, c.tolerance * whole.steps[k].loss);
+    }
+  }
+}
+
+TEST(Stages, PlannedTrafficIsWhatMpiSends) {
+  for (int64_t stage : {0, 1, 2, 3}) {
+    for (int64_t micro_steps : {1, 3}) {
+      TinyRun run(dropping(DType::kF32), settings_of(stage, micro_steps, 0), world());
+      const Ledger before = world().ledger();
+      reset_pmpi_counts();
+      run.step(0);
+      const PmpiCounts counts = pmpi_counts();
+      const Ledger after = world().ledger();
+      const Totals& t = run.plan().totals;
+      EXPECT_EQ(counts.bytes,
+                t.all_gather.wire_bytes + t.reduce_scatter.wire_bytes + t.all_reduce.wire_bytes)
+          << "stage " << stage;
+      EXPECT_EQ(counts.other_calls, 0);
+      const auto compare = [&](Collective kind, const PlannedTraffic& planned) {
+        EXPECT_EQ(after[kind].calls - before[kind].calls, planned.calls);
+        EXPECT_EQ(after[kind].payload_bytes - before[kind].payload_bytes, planned.payload_bytes);
+        EXPECT_EQ(after[kind].wire_bytes - before[kind].wire_bytes, planned.wire_bytes);
+      };
+      compare(Collective::kAllGather, t.all_gather);
+      compare(Collective::kReduceScatter, t.reduce_scatter);
+      compare(Collective::kAllReduce, t.all_reduce);
+    }
+  }
+}
+
+TEST(Stages, PlannedPeakIsWhatIsResident) {
+  for (int64_t stage : {0, 1, 2, 3}) {
+    for (int64_t micro_steps : {1, 3}) {
+      TinyRun run(dropping(DType::kF32), settings_of(stage, micro_steps, 1), world());
+      const int64_t rank = world().rank();
+      EXPECT_EQ(run.executor().arena().resident_bytes(),
+                written_page_bytes(run.plan(), {"init"}, rank));
+      run.step(0);
+      std::vector<std::string> programs = {"init", "last_micro", "update"};
+      if (micro_steps > 1) programs.push_back("micro");
+      EXPECT_EQ(run.executor().arena().resident_bytes(),
+                written_page_bytes(run.plan(), programs, rank))
+          << "stage " << stage;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace memwall::test
