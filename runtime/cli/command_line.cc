@@ -1,9 +1,11 @@
 #include "runtime/cli/command_line.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -15,7 +17,8 @@
 namespace memwall {
 namespace {
 
-constexpr std::string_view kVerbs = "train, plan, eval, generate, export, show";
+constexpr std::array<std::string_view, 6> kVerbs = {"train",    "plan",   "eval",
+                                                    "generate", "export", "show"};
 
 struct Options {
   TrainOptions train;
@@ -49,7 +52,8 @@ CLI::App* add_verb(CLI::App& app, const char* name, const char* description, Ver
 }
 
 void add_config(CLI::App& verb, ConfigOptions& options, bool required) {
-  verb.add_option("CONFIG", options.path, "a run's configuration, e.g. configs/quickstart.textproto")
+  verb.add_option("CONFIG", options.path,
+                  "a run's configuration, e.g. configs/quickstart.textproto")
       ->required(required);
   verb.add_option("--set", options.overrides,
                   "FIELD=VALUE: replaces a field of CONFIG, e.g. --set parallel.zero_stage=0; may "
@@ -63,10 +67,10 @@ void add_run(CLI::App& verb, std::string& run) {
 }
 
 void add_train(CLI::App& app, Options& o, Verb& chosen) {
-  CLI::App* verb = add_verb(
-      app, "train", "Train a model: alone, or on all ranks of mpirun or srun.", chosen,
-      in_a_job([&o](Job& job) { return train_verb(o.train, job); }));
-  add_config(*verb, o.train.config, true);
+  CLI::App* verb =
+      add_verb(app, "train", "Train a model: alone, or on all ranks of mpirun or srun.", chosen,
+               in_a_job([&o](Job& job) { return train_verb(o.train, job); }));
+  add_config(*verb, o.train.config);
   verb->add_option("--run-dir", o.train.run_dir,
                    "the run's folder (default: runs/NAME-YYYYmmdd-HHMMSS; with --resume "
                    "runs/latest)");
@@ -82,8 +86,10 @@ void add_plan(CLI::App& app, Options& o, Verb& chosen) {
       app, "plan", "Show what every rank will hold, send and compute; no MPI, GPU or data needed.",
       chosen, [&o] {
         if (!o.cluster.empty()) {
-          throw InputError("comes with a later version: step times on a cluster are not estimated "
-                           "yet", "--cluster");
+          throw InputError(
+              "comes with a later version: step times on a cluster are not estimated "
+              "yet",
+              "--cluster");
         }
         return plan_verb(o.plan);
       });
@@ -102,13 +108,17 @@ void add_generate(CLI::App& app, Options& o, Verb& chosen) {
                             in_a_job([&g](Job& job) { return generate_verb(g, job); }));
   add_run(*verb, g.run);
   verb->add_option("--prompt", g.prompt, "the text to continue")->required();
-  verb->add_option("--tokens", g.tokens, "how many tokens to add", true)
-      ->check(CLI::PositiveNumber);
-  verb->add_option("--temperature", g.sampling.temperature, "0: always the likeliest token", true);
-  verb->add_option("--top-k", g.sampling.top_k, "only among the k likeliest tokens; 0: all", true);
-  verb->add_option("--top-p", g.sampling.top_p,
-                   "only among the fewest tokens whose probability reaches p", true);
-  verb->add_option("--seed", g.sampling.seed, "the same seed writes the same text", true);
+  verb->add_option("--tokens", g.tokens, "how many tokens to add")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  SamplingSettings& s = g.sampling;
+  const auto add = [verb](const char* name, auto& value, const char* description) {
+    verb->add_option(name, value, description)->capture_default_str();
+  };
+  add("--temperature", s.temperature, "0: always the likeliest token");
+  add("--top-k", s.top_k, "only among the k likeliest tokens; 0: all");
+  add("--top-p", s.top_p, "only among the fewest tokens whose probability reaches p");
+  add("--seed", s.seed, "the same seed writes the same text");
 }
 
 void add_verbs(CLI::App& app, Options& o, Verb& chosen) {
@@ -165,10 +175,11 @@ Verb parse(int argc, char** argv, Options& options, int& exit_code) {
 
 int run_command_line(int argc, char** argv) {
   const std::string first = argc > 1 ? argv[1] : "";
-  const std::string_view verbs = kVerbs;
-  if (first.empty()) return bad_input(fmt::format("no command given (commands: {})", kVerbs));
-  if (first[0] != '-' && (", " + std::string(verbs) + ",").find(" " + first + ",") == std::string::npos) {
-    return bad_input(fmt::format("unknown command '{}' (commands: {})", first, kVerbs));
+  const bool known = std::find(kVerbs.begin(), kVerbs.end(), first) != kVerbs.end();
+  if (!known && !first.starts_with('-')) {
+    return bad_input(fmt::format("{} (commands: {})",
+                                 argc > 1 ? "unknown command '" + first + "'" : "no command given",
+                                 fmt::join(kVerbs, ", ")));
   }
   Options options;
   options.train.command_line.assign(argv, argv + argc);

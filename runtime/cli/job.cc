@@ -72,11 +72,13 @@ void Job::connect(double timeout_seconds) {
   const int requested = requested_threads();
   threads_ = requested > 0 ? requested : std::max(1, cores_ / sharing);
 
-  const auto counts = comm_->gather_all({static_cast<double>(threads_), static_cast<double>(cores_)});
+  const auto counts =
+      comm_->gather_all({static_cast<double>(threads_), static_cast<double>(cores_)});
   for (size_t r = 0; r < all.size() && speaks(); ++r) {
     const double threads = counts[2 * r], allowed = counts[2 * r + 1];
     if (threads <= allowed) continue;
-    fmt::print(stderr, "memwall: warning: rank {} on {} has {} threads but may use {} of its host's "
+    fmt::print(stderr,
+               "memwall: warning: rank {} on {} has {} threads but may use {} of its host's "
                "cores (OMP_NUM_THREADS, or the launcher's binding)\n",
                r, all[r].substr(0, all[r].find(' ')), threads, allowed);
     return;

@@ -46,8 +46,7 @@ std::string memory(const Plan& plan) {
 std::string traffic(const Plan& plan) {
   TextTable table({"traffic, a rank and step", "calls", "payload", "sent"});
   const auto row = [&](const std::string& name, const PlannedTraffic& t) {
-    table.add(
-        {name, count_text(t.calls), bytes_text(t.payload_bytes), bytes_text(t.wire_bytes)});
+    table.add({name, count_text(t.calls), bytes_text(t.payload_bytes), bytes_text(t.wire_bytes)});
   };
   row("all_gather", plan.totals.all_gather);
   row("reduce_scatter", plan.totals.reduce_scatter);
@@ -100,8 +99,7 @@ double run_flops(const Plan& plan, int64_t steps) {
 }
 
 std::string plan_summary(const Plan& plan, const PlanTitle& title) {
-  return facts(plan, title) + '\n' + memory(plan) + '\n' + traffic(plan) + '\n' +
-         work(plan, title);
+  return facts(plan, title) + '\n' + memory(plan) + '\n' + traffic(plan) + '\n' + work(plan, title);
 }
 
 std::string plan_listing(const Plan& plan) {

@@ -53,10 +53,10 @@ class Token {
     for (const auto& entry : fs::directory_iterator(fs::path(path_).parent_path())) {
       if (entry.path() == path_) return;
     }
-    throw InputError(fmt::format("rank {} on {} does not see what rank 0 wrote there", rank,
-                                 host_name()),
-                     fs::path(path_).parent_path(),
-                     "the run folder must be on a file system that all ranks share");
+    throw InputError(
+        fmt::format("rank {} on {} does not see what rank 0 wrote there", rank, host_name()),
+        fs::path(path_).parent_path(),
+        "the run folder must be on a file system that all ranks share");
   }
 
  private:

@@ -7,6 +7,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -212,18 +213,55 @@ template <class C, int N, class S>
 }
 
 // Tails: only the first `count` elements of memory are touched; the other lanes are zero.
+template <class T>
+inline constexpr bool kHasMaskedMoves =
+    kRegisterBytes == 64 && (std::is_same_v<T, float> || std::is_same_v<T, double>);
+
+// Bit i is set where lane i of register `r` is one of the first `count` lanes of a pack.
+template <class T>
+[[gnu::always_inline]] inline uint32_t lane_mask(int count, int r) {
+  const int lanes = Pack<T>::kRegisterLanes;
+  const int left = std::clamp(count - r * lanes, 0, lanes);
+  return (1u << left) - 1;
+}
+
 template <class C, int N, class S>
 [[gnu::always_inline]] inline Pack<C, N> load_first(const S* from, int count) {
-  S buffer[N] = {};
-  std::memcpy(buffer, from, static_cast<size_t>(count) * sizeof(S));
-  return load<C, N>(buffer);
+  if constexpr (std::is_same_v<C, S> && kHasMaskedMoves<C>) {
+    Pack<C, N> out;
+    for (int r = 0; r < out.kRegisters; ++r) {
+      const uint32_t mask = lane_mask<C>(count, r);
+      if constexpr (std::is_same_v<C, float>) {
+        out.part[r] = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from);
+      } else {
+        out.part[r] = _mm512_maskz_loadu_pd(static_cast<__mmask8>(mask),
+                                            from + r * out.kRegisterLanes);
+      }
+    }
+    return out;
+  } else {
+    S buffer[N] = {};
+    std::memcpy(buffer, from, static_cast<size_t>(count) * sizeof(S));
+    return load<C, N>(buffer);
+  }
 }
 
 template <class C, int N, class S>
 [[gnu::always_inline]] inline void store_first(S* to, const Pack<C, N>& x, int count) {
-  S buffer[N];
-  store(buffer, x);
-  std::memcpy(to, buffer, static_cast<size_t>(count) * sizeof(S));
+  if constexpr (std::is_same_v<C, S> && kHasMaskedMoves<C>) {
+    for (int r = 0; r < x.kRegisters; ++r) {
+      const uint32_t mask = lane_mask<C>(count, r);
+      if constexpr (std::is_same_v<C, float>) {
+        _mm512_mask_storeu_ps(to, static_cast<__mmask16>(mask), x.part[r]);
+      } else {
+        _mm512_mask_storeu_pd(to + r * x.kRegisterLanes, static_cast<__mmask8>(mask), x.part[r]);
+      }
+    }
+  } else {
+    S buffer[N];
+    store(buffer, x);
+    std::memcpy(to, buffer, static_cast<size_t>(count) * sizeof(S));
+  }
 }
 
 struct Plus {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "comm/ledger.h"
@@ -16,16 +17,28 @@ namespace memwall {
 // {"memory": {...}, "traffic": {...}}: `programs` are those run so far.
 nlohmann::ordered_json planned_json(const Plan& plan, const std::vector<std::string>& programs,
                                     int64_t rank);
-// `plan --json`: parameters, ranks, zero_stage, plan_hash, memory, traffic, flops, dram_bytes,
-// padding, named lines.
+
+// `plan --json`: parameters, ranks, zero_stage, plan_hash, memory (of all programs, on rank 0),
+// traffic, flops, dram_bytes, padding (bytes), communication_buffers (bytes by name).
 nlohmann::ordered_json plan_json(const Plan& plan, double run_total_flops);
 
-// Bytes outside the arena by name: what the process held before the arena existed, and since.
+// Anonymous memory outside the arena by name. Names are given by time: what grew between two marks
+// bears the name of the latter, so that the lines and `other`, what grew since, always add up to
+// the whole. A negative line is memory given back.
 struct OutsideMemory {
-  int64_t baseline_bytes = 0;   // anonymous resident memory after MPI_Init
+  int64_t baseline_bytes = 0;  // anonymous resident memory after MPI_Init
+  std::vector<std::pair<std::string, int64_t>> growth;
+
+  // Pass the resident bytes of the arena, 0 before there is one.
+  void mark(const std::string& line, int64_t arena_resident_bytes);
 };
+
+// {"peak": resident bytes of the arena, "rss_anon", "outside": {"baseline", lines..., "other"}}.
+// Asks the kernel about every page of the arena: milliseconds a GiB.
 nlohmann::ordered_json measured_memory_json(const Executor& executor, const OutsideMemory& outside);
+
 nlohmann::ordered_json traffic_json(const Ledger& since_step_start);
+Ledger difference(const Ledger& now, const Ledger& before);
 
 // A double that reads back exactly; a non-finite one as a string.
 nlohmann::ordered_json exact(double value);

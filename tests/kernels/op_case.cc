@@ -125,7 +125,7 @@ void expect_near_reference(const OpCase& c, DType dtype,
       double want = untouched ? before : expected[o][i];
       if (!untouched && c.accumulate && o == 0) want += before;
       const double allowed = untouched ? 0.0 : tolerance * std::max(1.0, std::abs(want));
-      if (std::abs(got[i] - want) <= allowed) continue;
+      if (std::abs(got[i] - want) <= allowed || (std::isnan(got[i]) && std::isnan(want))) continue;
       ADD_FAILURE() << where(c, dtype) << " output " << o << " element " << i << ": " << got[i]
                     << ", expected " << want;
       ++failures;

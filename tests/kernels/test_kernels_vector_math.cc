@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "runtime/base/rng.h"
 #include "runtime/kernels/random.h"
 #include "runtime/kernels/team.h"
 #include "runtime/kernels/vector_math.h"

@@ -1,0 +1,79 @@
+// The files of a checkpoint folder. Private to this room.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint.pb.h"
+#include "runtime/base/dtype.h"
+#include "runtime/data/mapped_file.h"
+
+namespace memwall {
+
+using checkpoint::Manifest;
+
+constexpr int32_t kCheckpointFormat = 1;
+
+std::string step_folder_name(int64_t step);  // "step-00000100"
+std::string rank_file_name(int64_t rank);    // "rank-00000.bin"
+std::string manifest_path(const std::string& folder);
+
+// Steps of the folders below `checkpoints`, newest first, valid or not.
+std::vector<int64_t> checkpoint_steps(const std::string& checkpoints);
+
+// Durable on return. The file ends with its own checksum.
+void write_manifest(const std::string& folder, const Manifest& manifest);
+// InputError where it is missing, damaged, or of a format that this version does not know.
+Manifest read_manifest(const std::string& folder);
+DType dtype_of(const Manifest& manifest);
+// InputError where a rank's file is missing or has another size.
+void check_file_sizes(const std::string& folder, const Manifest& manifest);
+
+enum class Section : size_t { kParameters, kMoment1, kMoment2, kCount };
+constexpr size_t kSections = static_cast<size_t>(Section::kCount);
+
+// Where what lies in each rank's file.
+class FileLayout {
+ public:
+  explicit FileLayout(const Manifest& manifest);
+
+  size_t sections() const { return kSections * shard_bytes_.size(); }
+  size_t index(size_t unit, Section section) const {
+    return kSections * unit + static_cast<size_t>(section);
+  }
+  int64_t bytes(size_t section) const { return shard_bytes_[section / kSections]; }
+  int64_t offset(size_t section) const {
+    return offsets_[section / kSections] +
+           static_cast<int64_t>(section % kSections) * bytes(section);
+  }
+  int64_t table_offset() const { return offsets_.back(); }
+  int64_t table_bytes() const { return static_cast<int64_t>(sections() * sizeof(uint64_t)); }
+  int64_t file_bytes() const { return table_offset() + table_bytes(); }
+
+ private:
+  std::vector<int64_t> shard_bytes_;  // of each unit
+  std::vector<int64_t> offsets_;      // of each unit's first section, then of the table
+};
+
+// One rank's file, mapped. Safe to read from several threads.
+class RankFile {
+ public:
+  // InputError where size or table of checksums are not the manifest's.
+  RankFile(const std::string& folder, const Manifest& manifest, int64_t rank);
+
+  // InputError, naming the unit, where the bytes do not match their checksum; compared once.
+  std::span<const std::byte> section(size_t index) const;
+
+ private:
+  const Manifest& manifest_;
+  FileLayout layout_;
+  MappedFile map_;
+  std::unique_ptr<std::once_flag[]> compared_;
+};
+
+}  // namespace memwall

@@ -1,0 +1,130 @@
+#include "runtime/train/metrics.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "memory/arena.h"
+#include "runtime/base/hash.h"
+
+namespace memwall {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json by_category(const ByCategory& bytes) {
+  Json out = Json::object();
+  for (size_t c = 0; c < kCategoryCount; ++c) {
+    out[std::string(name_of(static_cast<Category>(c)))] = bytes[c];
+  }
+  return out;
+}
+
+// Categories at the peak of the program that has the highest.
+Json memory_json(const Plan& plan, const std::vector<std::string>& programs, int64_t rank) {
+  ByCategory at_peak{}, maximum{};
+  int64_t peak = -1;
+  for (const std::string& name : programs) {
+    const Program& program = plan.program(name);
+    if (program.live_bytes_peak > peak) {
+      peak = program.live_bytes_peak;
+      at_peak = program.at_peak;
+    }
+    for (size_t c = 0; c < kCategoryCount; ++c) {
+      maximum[c] = std::max(maximum[c], program.maximum[c]);
+    }
+  }
+  Json out = by_category(at_peak);
+  out["maximum"] = by_category(maximum);
+  out["peak"] = written_page_bytes(plan, programs, rank);
+  out["lower_bound"] = plan.totals.lower_bound;
+  out["page_bytes"] = plan.page_bytes;
+  return out;
+}
+
+template <class T>  // PlannedTraffic or Traffic
+Json one_traffic(const T& traffic) {
+  return {{"calls", traffic.calls},
+          {"payload_bytes", traffic.payload_bytes},
+          {"wire_bytes", traffic.wire_bytes}};
+}
+
+Json planned_traffic(const Totals& totals) {
+  return {{"all_gather", one_traffic(totals.all_gather)},
+          {"reduce_scatter", one_traffic(totals.reduce_scatter)},
+          {"all_reduce", one_traffic(totals.all_reduce)}};
+}
+
+}  // namespace
+
+Json planned_json(const Plan& plan, const std::vector<std::string>& programs, int64_t rank) {
+  return {{"memory", memory_json(plan, programs, rank)},
+          {"traffic", planned_traffic(plan.totals)}};
+}
+
+Json plan_json(const Plan& plan, double run_total_flops) {
+  std::vector<std::string> programs;
+  for (const Program& program : plan.programs) programs.push_back(program.name);
+  const Totals& totals = plan.totals;
+  Json buffers = Json::object();
+  for (const PlanValue& value : plan.values) {
+    if (value.category != Category::kCommunication) continue;
+    int64_t& bytes = buffers.emplace(value.name, 0).first->get_ref<int64_t&>();
+    bytes = std::max(bytes, value.bytes);
+  }
+  return {{"parameters", plan.parameters},
+          {"ranks", plan.ranks},
+          {"zero_stage", plan.zero_stage},
+          {"plan_hash", hash_hex(plan_hash(plan))},
+          {"memory", memory_json(plan, programs, 0)},
+          {"traffic", planned_traffic(totals)},
+          {"flops",
+           {{"model", totals.model_flops},
+            {"recomputed", totals.recomputed_flops},
+            {"tangent", totals.tangent_flops},
+            {"run_total", exact(run_total_flops)}}},
+          {"dram_bytes", totals.dram_bytes},
+          {"padding", totals.padding_bytes},
+          {"communication_buffers", std::move(buffers)}};
+}
+
+void OutsideMemory::mark(const std::string& line, int64_t arena_resident_bytes) {
+  int64_t grown = resident_anonymous_bytes() - arena_resident_bytes - baseline_bytes;
+  for (const auto& [name, bytes] : growth) grown -= bytes;
+  growth.emplace_back(line, grown);
+}
+
+Json measured_memory_json(const Executor& executor, const OutsideMemory& outside) {
+  const int64_t resident = executor.arena().resident_bytes();
+  const int64_t anonymous = resident_anonymous_bytes();
+  Json lines = {{"baseline", outside.baseline_bytes}};
+  int64_t other = anonymous - resident - outside.baseline_bytes;
+  for (const auto& [name, bytes] : outside.growth) {
+    lines[name] = bytes;
+    other -= bytes;
+  }
+  lines["other"] = other;
+  return {{"peak", resident}, {"rss_anon", anonymous}, {"outside", std::move(lines)}};
+}
+
+Json traffic_json(const Ledger& since_step_start) {
+  return {{"all_gather", one_traffic(since_step_start[Collective::kAllGather])},
+          {"reduce_scatter", one_traffic(since_step_start[Collective::kReduceScatter])},
+          {"all_reduce", one_traffic(since_step_start[Collective::kAllReduce])}};
+}
+
+Ledger difference(const Ledger& now, const Ledger& before) {
+  Ledger out = now;
+  for (size_t c = 0; c < out.traffic.size(); ++c) {
+    out.traffic[c].calls -= before.traffic[c].calls;
+    out.traffic[c].payload_bytes -= before.traffic[c].payload_bytes;
+    out.traffic[c].wire_bytes -= before.traffic[c].wire_bytes;
+  }
+  return out;
+}
+
+Json exact(double value) {
+  if (std::isfinite(value)) return value;
+  return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+}
+
+}  // namespace memwall
