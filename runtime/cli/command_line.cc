@@ -70,7 +70,7 @@ void add_train(CLI::App& app, Options& o, Verb& chosen) {
   CLI::App* verb =
       add_verb(app, "train", "Train a model: alone, or on all ranks of mpirun or srun.", chosen,
                in_a_job([&o](Job& job) { return train_verb(o.train, job); }));
-  add_config(*verb, o.train.config);
+  add_config(*verb, o.train.config, true);
   verb->add_option("--run-dir", o.train.run_dir,
                    "the run's folder (default: runs/NAME-YYYYmmdd-HHMMSS; with --resume "
                    "runs/latest)");

@@ -10,10 +10,10 @@ template <class C>
 struct AdamWFactors {
   C grad_scale;
   C beta1, one_minus_beta1, beta2, one_minus_beta2;
-  C step;                // rate / (1 - beta1^t)
-  C root_correction2;    // sqrt(1 - beta2^t)
+  C step;              // rate / (1 - beta1^t)
+  C root_correction2;  // sqrt(1 - beta2^t)
   C epsilon;
-  C keep;                // 1 - rate * weight decay, or 1 where there is none
+  C keep;  // 1 - rate * weight decay, or 1 where there is none
 };
 
 // One run of elements with one decay. S: dtype of the state, G: of the gradient.

@@ -20,7 +20,7 @@ struct CrossEntropy {
   void operator()(Team& team, int64_t row) const {
     const auto in = logits.from(row * stride);
     const auto peak = team.max(width, [&](auto at) { return in(at); });
-    const auto total = team.sum(width, [&](auto at) { return exp(in(at) - peak); });
+    const auto total = team.sum(width, [&](auto at) { return exp(in(at)-peak); });
     team.lead([&] {
       const auto lse = peak + std::log(total);
       log_sum_exp.set(row, lse);
@@ -44,7 +44,7 @@ struct CrossEntropyGrad {
     const auto in = logits.from(row * stride);
     const auto out = dlogits.from(row * stride);
     const auto drow = drow_loss.scalar(row), lse = log_sum_exp.scalar(row);
-    team.each(0, width, [&](auto at) { out.store(at, exp(in(at) - lse) * drow); });
+    team.each(0, width, [&](auto at) { out.store(at, exp(in(at)-lse) * drow); });
     const auto written = Input<T, C>{out.data};
     team.only(targets[row], [&](auto at) { out.store(at, written(at) - drow); });
     team.each(width, stride, [&](auto at) { out.store(at, C{0}); });

@@ -7,6 +7,19 @@
 
 namespace memwall {
 
+// 1 where the bits are at least `threshold`, else 0.
+inline void mark_kept(const uint32_t (&bits)[kBitsDrawn], uint32_t threshold,
+                      float (&kept)[kBitsDrawn]) {
+  using Bits = Pack<uint32_t>::Register;
+  const Bits one = Bits{} + bit_pattern<uint32_t>(1.0f), zero{};
+  for (int i = 0; i < kBitsDrawn; i += Pack<uint32_t>::kRegisterLanes) {
+    Bits drawn;
+    std::memcpy(&drawn, bits + i, sizeof(drawn));
+    drawn = drawn >= threshold ? one : zero;
+    std::memcpy(kept + i, &drawn, sizeof(drawn));
+  }
+}
+
 template <class T, class C>
 struct Dropout {
   Input<T, C> x;
@@ -22,8 +35,7 @@ struct Dropout {
   // The global index of column 0 of row (sample, head, r).
   uint64_t first_element(int64_t row) const {
     const int64_t r = row % rows, head = row / rows % heads, sample = row / rows / heads;
-    const int64_t global_row =
-        (sample_index[sample] * heads + head) * total_rows + first_row + r;
+    const int64_t global_row = (sample_index[sample] * heads + head) * total_rows + first_row + r;
     return static_cast<uint64_t>(global_row * width);
   }
 
@@ -37,16 +49,15 @@ struct Dropout {
     for (int64_t base = -lead; base < width; base += kBitsDrawn) {
       uint32_t bits[kBitsDrawn];
       draw_blocks(seed, site, first / 4 + static_cast<uint64_t>(base + lead) / 4, bits);
-      C factors[kBitsDrawn];
-      for (int i = 0; i < kBitsDrawn; ++i) factors[i] = bits[i] >= threshold ? scale : C{0};
+      float kept[kBitsDrawn];
+      mark_kept(bits, threshold, kept);
       const int64_t begin = std::max<int64_t>(base, 0);
-      const auto factor = Input<C>{factors}.from(begin - base);
+      const Input<float, C> mark{kept + (begin - base)};
       const auto from = in.from(begin);
       const auto to = out.from(begin);
       team.each(0, std::min(width, base + kBitsDrawn) - begin, [&](auto at) {
-        const auto f = factor(at);
-        const decltype(factor(at)) zero = C{0};
-        to.store(at, where_less(zero, f, from(at) * f, zero));
+        const decltype(mark(at)) zero = C{0};
+        to.store(at, where_less(zero, mark(at), from(at) * scale, zero));
       });
     }
   }

@@ -64,8 +64,7 @@ struct Bias {
     const auto from = x.from(row * width);
     const auto to = y.from(row * width);
     const auto shift = b.from(row / rows * width);
-    each_of_tile(team, tile % tiles, width,
-                 [&](auto at) { to.store(at, from(at) + shift(at)); });
+    each_of_tile(team, tile % tiles, width, [&](auto at) { to.store(at, from(at) + shift(at)); });
   }
 };
 

@@ -18,22 +18,24 @@ struct Tensor {
   Shape shape;
 
   template <class T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
   int64_t elements() const { return shape.elements(); }
 };
 
 struct KernelCall {
   const Attributes& attributes;
-  std::span<const Tensor> inputs;   // without the addend
+  std::span<const Tensor> inputs;  // without the addend
   std::span<const Tensor> outputs;
   // outputs[0] += result instead of outputs[0] = result. Only for ops whose result accumulates
   // (gemm, column_sum, layer_norm_scale_grad, layer_norm_grad, embedding_grad, copy, sum,
   // sum_squares, dropout).
   bool accumulate = false;
-  int64_t iteration = 0;            // of the enclosing chunked step, else 0
+  int64_t iteration = 0;  // of the enclosing chunked step, else 0
   int rank = 0, ranks = 1;
-  const Unit* unit = nullptr;       // for UnitAttributes
-  std::span<std::byte> workspace;   // workspace_bytes(op, attributes, ...) bytes, 64-byte aligned
+  const Unit* unit = nullptr;      // for UnitAttributes
+  std::span<std::byte> workspace;  // workspace_bytes(op, attributes, ...) bytes, 64-byte aligned
   int threads = 1;
 };
 

@@ -23,14 +23,12 @@ struct LayerNorm {
     const auto out = y.from(row * width);
     const C n = static_cast<C>(width);
     const auto m = team.sum(width, [&](auto at) { return in(at); }) / n;
-    const auto variance = team.sum(width,
-                                   [&](auto at) {
-                                     const auto d = in(at) - m;
-                                     return d * d;
-                                   }) /
-                          n;
+    const auto variance = team.sum(width, [&](auto at) {
+      const auto d = in(at)-m;
+      return d * d;
+    }) / n;
     const auto r = C{1} / std::sqrt(variance + epsilon);
-    team.each(0, width, [&](auto at) { out.store(at, fma((in(at) - m) * r, gamma(at), beta(at))); });
+    team.each(0, width, [&](auto at) { out.store(at, fma((in(at)-m) * r, gamma(at), beta(at))); });
     team.lead([&] {
       mean.set(row, m);
       rstd.set(row, r);
@@ -53,12 +51,10 @@ struct LayerNormGrad {
     const auto m = mean.scalar(row), r = rstd.scalar(row);
     const C n = static_cast<C>(width);
     const auto g = [&](auto at) { return upper(at) * gamma(at); };
-    const auto xhat = [&](auto at) { return (in(at) - m) * r; };
+    const auto xhat = [&](auto at) { return (in(at)-m) * r; };
     const auto mean_g = team.sum(width, g) / n;
     const auto mean_gx = team.sum(width, [&](auto at) { return g(at) * xhat(at); }) / n;
-    team.each(0, width, [&](auto at) {
-      out.store(at, r * (g(at) - mean_g - xhat(at) * mean_gx));
-    });
+    team.each(0, width, [&](auto at) { out.store(at, r * (g(at) - mean_g - xhat(at) * mean_gx)); });
   }
 };
 

@@ -176,8 +176,7 @@ template <class T, int N>
 // The first `count` lanes of `x`, `fill` in the others.
 template <class T, int N>
 [[gnu::always_inline]] inline Pack<T, N> first_lanes(const Pack<T, N>& x, int count, T fill) {
-  return where_less(lane_numbers<T, N>(), Pack<T, N>(static_cast<T>(count)), x,
-                    Pack<T, N>(fill));
+  return where_less(lane_numbers<T, N>(), Pack<T, N>(static_cast<T>(count)), x, Pack<T, N>(fill));
 }
 
 // Memory. S is what the buffer holds, C what is computed with; no alignment is assumed.
@@ -214,8 +213,8 @@ template <class C, int N, class S>
 
 // Tails: only the first `count` elements of memory are touched; the other lanes are zero.
 template <class T>
-inline constexpr bool kHasMaskedMoves =
-    kRegisterBytes == 64 && (std::is_same_v<T, float> || std::is_same_v<T, double>);
+inline constexpr bool kHasMaskedMoves = kRegisterBytes == 64 &&
+                                        (std::is_same_v<T, float> || std::is_same_v<T, double>);
 
 // Bit i is set where lane i of register `r` is one of the first `count` lanes of a pack.
 template <class T>
@@ -234,8 +233,8 @@ template <class C, int N, class S>
       if constexpr (std::is_same_v<C, float>) {
         out.part[r] = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from);
       } else {
-        out.part[r] = _mm512_maskz_loadu_pd(static_cast<__mmask8>(mask),
-                                            from + r * out.kRegisterLanes);
+        out.part[r] =
+            _mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), from + r * out.kRegisterLanes);
       }
     }
     return out;
@@ -266,11 +265,15 @@ template <class C, int N, class S>
 
 struct Plus {
   template <class V>
-  [[gnu::always_inline]] V operator()(const V& a, const V& b) const { return a + b; }
+  [[gnu::always_inline]] V operator()(const V& a, const V& b) const {
+    return a + b;
+  }
 };
 struct Larger {
   template <class V>
-  [[gnu::always_inline]] V operator()(const V& a, const V& b) const { return a < b ? b : a; }
+  [[gnu::always_inline]] V operator()(const V& a, const V& b) const {
+    return a < b ? b : a;
+  }
 };
 
 template <class T, int N, class Combine>

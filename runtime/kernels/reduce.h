@@ -6,14 +6,14 @@
 
 namespace memwall {
 
-inline constexpr int64_t kRowBlock = 64;      // rows in a partial of a column sum
-inline constexpr int64_t kColumnTile = 512;   // columns of one call: parallelism, not numbers
-inline constexpr int64_t kSumBlock = 4096;    // elements in a partial of a whole sum
+inline constexpr int64_t kRowBlock = 64;     // rows in a partial of a column sum
+inline constexpr int64_t kColumnTile = 128;  // columns of one call: parallelism, not numbers
+inline constexpr int64_t kSumBlock = 4096;   // elements in a partial of a whole sum
 
 // sum over rows of f(row, at), at in [begin, end).
 template <class Team, class C, class F, class Out>
-[[gnu::always_inline]] inline void sum_columns(Team& team, int64_t rows, int64_t begin,
-                                               int64_t end, const F& f, const Out& out) {
+[[gnu::always_inline]] inline void sum_columns(Team& team, int64_t rows, int64_t begin, int64_t end,
+                                               const F& f, const Out& out) {
   team.template each<8 * kLanes>(begin, end, [&](auto at) {
     using P = Pack<C, decltype(at)::kSize>;
     P total = C{0};

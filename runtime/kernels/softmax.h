@@ -30,7 +30,7 @@ struct CausalSoftmax {
     const int64_t visible = block.visible(row);
     const auto peak = team.max(visible, [&](auto at) { return in(at); });
     const auto total = team.sum(visible, [&](auto at) {
-      const auto e = exp(in(at) - peak);
+      const auto e = exp(in(at)-peak);
       out.store(at, e);
       return e;
     });

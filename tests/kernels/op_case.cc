@@ -120,8 +120,8 @@ void expect_near_reference(const OpCase& c, DType dtype,
     int failures = 0;
     for (size_t i = 0; i < got.size() && failures < 5; ++i) {
       const bool untouched = std::isnan(expected[o][i]);
-      const double before = type == DType::kF32 ? static_cast<float>(data.values[i])
-                                                : data.values[i];
+      const double before =
+          type == DType::kF32 ? static_cast<float>(data.values[i]) : data.values[i];
       double want = untouched ? before : expected[o][i];
       if (!untouched && c.accumulate && o == 0) want += before;
       const double allowed = untouched ? 0.0 : tolerance * std::max(1.0, std::abs(want));
@@ -183,8 +183,7 @@ void expect_correct(const OpCase& c) {
     for (int64_t offset = 0; offset < 64; ++offset) {
       const int threads = 1 + static_cast<int>(offset % 3);
       EXPECT_EQ(first, run(c, dtype, offset, threads, always))
-          << where(c, dtype) << " differs at offset " << offset << " on " << threads
-          << " threads";
+          << where(c, dtype) << " differs at offset " << offset << " on " << threads << " threads";
       if (testing::Test::HasFailure()) return;
     }
     if (c.always_in_place) continue;

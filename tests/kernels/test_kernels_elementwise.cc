@@ -18,17 +18,14 @@ Values map(const Values& x, const std::function<double(double)>& f) {
   return out;
 }
 
-OpCase unary(const std::string& name, Op op, double scale,
-             const std::function<double(double)>& f) {
+OpCase unary(const std::string& name, Op op, double scale, const std::function<double(double)>& f) {
   OpCase c;
   c.name = name;
   c.op = op;
   c.inputs = {input({kCount}, noise(kCount, 1, scale))};
   c.outputs = {output({kCount})};
   c.in_place = {{0, 0}};
-  c.reference = [f](const std::vector<Values>& in) {
-    return std::vector<Values>{map(in[0], f)};
-  };
+  c.reference = [f](const std::vector<Values>& in) { return std::vector<Values>{map(in[0], f)}; };
   return c;
 }
 
@@ -111,7 +108,9 @@ TEST(Elementwise, Bias) {
   }
 }
 
-TEST(Elementwise, Gelu) { expect_correct(unary("", Op::kGelu, 9.0, gelu_value)); }
+TEST(Elementwise, Gelu) {
+  expect_correct(unary("", Op::kGelu, 9.0, gelu_value));
+}
 
 TEST(Elementwise, GeluOfLargeArguments) {
   expect_correct(unary("large", Op::kGelu, 1e4, gelu_value));
@@ -156,8 +155,10 @@ OpCase dropout_case(int64_t width, int64_t iteration) {
       const int64_t head = i / a.width / a.rows % a.heads;
       const int64_t sample = i / a.width / a.rows / a.heads;
       const auto index = static_cast<int64_t>(in[1][static_cast<size_t>(sample)]);
-      const int64_t e = ((index * a.heads + head) * a.total_rows +
-                         iteration % a.period * a.rows + row) * a.width + column;
+      const int64_t e =
+          ((index * a.heads + head) * a.total_rows + iteration % a.period * a.rows + row) *
+              a.width +
+          column;
       const uint32_t bits = random_bits(static_cast<uint64_t>(a.seed),
                                         static_cast<uint32_t>(a.site), static_cast<uint64_t>(e));
       const bool kept = static_cast<double>(bits) >= a.rate * 0x1p32;

@@ -93,7 +93,8 @@ TEST(Gemm, Transposes) {
         if (ta) g.a = {0, 1, 35};
         if (tb) g.b = {0, 1, 41};
         if (tc) g.c = {0, 1, 35};
-        expect_gemm(gemm_case(std::string(ta ? "T" : "N") + (tb ? "T" : "N") + (tc ? "T" : "N"), g));
+        expect_gemm(
+            gemm_case(std::string(ta ? "T" : "N") + (tb ? "T" : "N") + (tc ? "T" : "N"), g));
       }
     }
   }

@@ -15,7 +15,9 @@ RowsAttributes rows_attributes(int64_t batch, int64_t rows, int64_t width) {
   return a;
 }
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
+size_t at(int64_t i) {
+  return static_cast<size_t>(i);
+}
 
 constexpr double kEpsilon = 1e-5;
 
@@ -59,8 +61,9 @@ TEST(Rows, LayerNorm) {
       const Statistics s = statistics_of(in[0], kRows, width);
       Values y = in[0];
       for (int64_t i = 0; i < kRows * width; ++i) {
-        y[at(i)] = (y[at(i)] - s.mean[at(i / width)]) * s.rstd[at(i / width)] *
-                       in[1][at(i % width)] + in[2][at(i % width)];
+        y[at(i)] =
+            (y[at(i)] - s.mean[at(i / width)]) * s.rstd[at(i / width)] * in[1][at(i % width)] +
+            in[2][at(i % width)];
       }
       return std::vector<Values>{y, s.mean, s.rstd};
     };
@@ -122,8 +125,8 @@ TEST(Rows, LayerNormScaleGrad) {
     c.reference = [rows](const std::vector<Values>& in) {
       Values sums(kWidth, 0.0);
       for (int64_t i = 0; i < rows * kWidth; ++i) {
-        sums[at(i % kWidth)] += in[0][at(i)] * (in[1][at(i)] - in[2][at(i / kWidth)]) *
-                                in[3][at(i / kWidth)];
+        sums[at(i % kWidth)] +=
+            in[0][at(i)] * (in[1][at(i)] - in[2][at(i / kWidth)]) * in[3][at(i / kWidth)];
       }
       return std::vector<Values>{sums};
     };
@@ -197,14 +200,15 @@ struct Causal {
   Values visible_noise(uint32_t stream, double scale) const {
     Values x = noise(heads * rows * stride, stream, scale);
     for (size_t i = 0; i < x.size(); ++i) {
-      const int64_t row = static_cast<int64_t>(i) / stride, column = static_cast<int64_t>(i) % stride;
+      const int64_t row = static_cast<int64_t>(i) / stride,
+                    column = static_cast<int64_t>(i) % stride;
       if (column >= visible(row)) x[i] = std::numeric_limits<double>::quiet_NaN();
     }
     return x;
   }
 };
 
-const Causal kCausal[] = {{2, 9, 9, 9, 1, 0},     {3, 8, 32, 32, 4, 0},   {3, 8, 32, 40, 4, 6},
+const Causal kCausal[] = {{2, 9, 9, 9, 1, 0},      {3, 8, 32, 32, 4, 0},    {3, 8, 32, 40, 4, 6},
                           {2, 50, 200, 200, 4, 3}, {1, 64, 300, 320, 5, 9}, {2, 1, 77, 77, 77, 40}};
 
 TEST(Rows, CausalSoftmax) {
@@ -242,8 +246,7 @@ TEST(Rows, SoftmaxGrad) {
         double sum = 0;
         for (int64_t i = first; i < first + n; ++i) sum += in[0][at(i)] * in[1][at(i)];
         for (int64_t i = 0; i < shape.block_end(); ++i) {
-          ds[at(first + i)] =
-              i < n ? in[1][at(first + i)] * (in[0][at(first + i)] - sum) : 0.0;
+          ds[at(first + i)] = i < n ? in[1][at(first + i)] * (in[0][at(first + i)] - sum) : 0.0;
         }
       }
       return std::vector<Values>{ds};
@@ -286,8 +289,7 @@ TEST(Rows, EmbeddingGrad) {
     c.reference = [width](const std::vector<Values>& in) {
       Values table(at(kTable * width), 0.0);
       for (int64_t i = 0; i < kTokens * width; ++i) {
-        table[at(static_cast<int64_t>(in[0][at(i / width)]) * width + i % width)] +=
-            in[1][at(i)];
+        table[at(static_cast<int64_t>(in[0][at(i / width)]) * width + i % width)] += in[1][at(i)];
       }
       return std::vector<Values>{table};
     };
@@ -302,8 +304,8 @@ struct Logits {
   int64_t rows, width, stride;
   double scale;
 };
-const Logits kLogits[] = {{5, 3, 64, 1.0}, {13, 1000, 1024, 30.0}, {4, 1024, 1024, 3.0},
-                          {9, 2001, 2048, 300.0}};
+const Logits kLogits[] = {
+    {5, 3, 64, 1.0}, {13, 1000, 1024, 30.0}, {4, 1024, 1024, 3.0}, {9, 2001, 2048, 300.0}};
 
 OpCase cross_entropy_case(const Logits& shape, Op op) {
   OpCase c;
@@ -356,8 +358,7 @@ TEST(Rows, CrossEntropyGrad) {
   for (const Logits& shape : kLogits) {
     OpCase c = cross_entropy_case(shape, Op::kCrossEntropyGrad);
     const Values lse = log_sum_exp(c.inputs[0].values, shape);
-    c.inputs.insert(c.inputs.begin(),
-                    input({shape.rows}, noise(shape.rows, 3), Kind::kStatistic));
+    c.inputs.insert(c.inputs.begin(), input({shape.rows}, noise(shape.rows, 3), Kind::kStatistic));
     c.inputs.push_back(input({shape.rows}, lse, Kind::kStatistic));
     c.outputs = {output({shape.rows, shape.stride})};
     c.in_place = {{0, 1}};

@@ -119,9 +119,8 @@ OpCase adamw_case(const Unit& unit, int rank, int ranks, bool skip) {
                                        {Scalar::kBeta2Correction, 1 - std::pow(0.95, 7)},
                                        {Scalar::kGradScale, 0.25},
                                        {Scalar::kSkip, skip ? 1.0 : 0.0}});
-  c.inputs = {input({count}, noise(count, 1)), input({count}, noise(count, 2)),
-              input({count}, v), input({count}, noise(count, 4)),
-              input({kScalarCount}, scalars, Kind::kF64)};
+  c.inputs = {input({count}, noise(count, 1)), input({count}, noise(count, 2)), input({count}, v),
+              input({count}, noise(count, 4)), input({kScalarCount}, scalars, Kind::kF64)};
   c.outputs = {output({count}), output({count}), output({count})};
   c.in_place = {{0, 0}, {1, 1}, {2, 2}};
   c.tolerance_f32 = 1e-6, c.tolerance_f64 = 1e-14;
@@ -139,8 +138,7 @@ OpCase adamw_case(const Unit& unit, int rank, int ranks, bool skip) {
       if (s != nullptr && s->decay) p *= 1.0 - rate * a.weight_decay;
       m = a.beta1 * m + (1.0 - a.beta1) * g;
       v2 = a.beta2 * v2 + (1.0 - a.beta2) * g * g;
-      const double denominator =
-          std::sqrt(v2 / scalar(Scalar::kBeta2Correction)) + a.epsilon;
+      const double denominator = std::sqrt(v2 / scalar(Scalar::kBeta2Correction)) + a.epsilon;
       p -= rate * (m / scalar(Scalar::kBeta1Correction)) / denominator;
     }
     return out;
@@ -189,10 +187,10 @@ OpCase step_control_case(double squares, double clip) {
   OpCase c;
   c.op = Op::kStepControl;
   c.attributes = a;
-  c.inputs = {input({4}, {20.0, 3.0, 0.25 * squares, 0.75 * squares}, Kind::kF64),
-              input({kScalarCount},
-                    scalars_with({{Scalar::kLossScale, 8.0}, {Scalar::kLearningRate, 0.5}}),
-                    Kind::kF64)};
+  c.inputs = {
+      input({4}, {20.0, 3.0, 0.25 * squares, 0.75 * squares}, Kind::kF64),
+      input({kScalarCount}, scalars_with({{Scalar::kLossScale, 8.0}, {Scalar::kLearningRate, 0.5}}),
+            Kind::kF64)};
   c.outputs = {output({kScalarCount}, Kind::kF64)};
   c.in_place = {{0, 1}};
   return c;
@@ -221,8 +219,8 @@ TEST(Update, StepControl) {
 }
 
 TEST(Update, StepControlSkipsWhatIsNotFinite) {
-  for (double squares : {std::numeric_limits<double>::infinity(),
-                         std::numeric_limits<double>::quiet_NaN()}) {
+  for (double squares :
+       {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
     const auto bytes = run(step_control_case(squares, 1.0), DType::kF32, 0, 1, {{0, 1}})[0];
     const auto* scalars = reinterpret_cast<const double*>(bytes.data());
     EXPECT_EQ(scalars[static_cast<int64_t>(Scalar::kSkip)], 1.0);

@@ -26,8 +26,7 @@ double largest_error_ulp(double low, double high, const F& f, const G& exact) {
     for (int j = 0; j < kLanes; ++j) {
       const long double want = exact(static_cast<long double>(x[j]));
       const T rounded = static_cast<T>(std::abs(want));
-      const long double ulp =
-          std::nextafter(rounded, std::numeric_limits<T>::infinity()) - rounded;
+      const long double ulp = std::nextafter(rounded, std::numeric_limits<T>::infinity()) - rounded;
       largest = std::max(largest, static_cast<double>(std::abs(y[j] - want) / ulp));
     }
   }
@@ -120,8 +119,8 @@ TYPED_TEST(VectorMath, SumsInTheStatedOrder) {
 }
 
 TEST(Random, SixteenBlocksAreTheBlocksOfRandom123) {
-  for (uint64_t first : {uint64_t{0}, uint64_t{12345}, (uint64_t{1} << 32) - 5,
-                         (uint64_t{7} << 32) + 1}) {
+  for (uint64_t first :
+       {uint64_t{0}, uint64_t{12345}, (uint64_t{1} << 32) - 5, (uint64_t{7} << 32) + 1}) {
     uint32_t bits[kBitsDrawn];
     draw_blocks(0x123456789abcdef, 42, first, bits);
     for (uint64_t i = 0; i < kBlocksDrawn; ++i) {

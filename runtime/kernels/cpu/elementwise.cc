@@ -24,9 +24,8 @@ void copy(const KernelCall& call) {
   with_float_type(call.outputs[0].dtype, [&]<class To>(To) {
     with_float_type(call.inputs[0].dtype, [&]<class From>(From) {
       using C = std::common_type_t<To, From>;
-      const Copy<To, From, C> kernel{{call.inputs[0].as<const From>()},
-                                     {call.outputs[0].as<To>(), call.accumulate},
-                                     count};
+      const Copy<To, From, C> kernel{
+          {call.inputs[0].as<const From>()}, {call.outputs[0].as<To>(), call.accumulate}, count};
       launch_tiles(call.threads, count, kernel);
     });
   });
@@ -44,8 +43,8 @@ void bias(const KernelCall& call) {
   const auto& a = std::get<RowsAttributes>(call.attributes);
   const int64_t tiles = ceil_div(a.width, kTile);
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const Bias<T> kernel{input<T>(call, 0), input<T>(call, 1), output<T>(call), a.rows, a.width,
-                         tiles};
+    const Bias<T> kernel{
+        input<T>(call, 0), input<T>(call, 1), output<T>(call), a.rows, a.width, tiles};
     launch(call.threads, a.batch * a.rows * tiles, std::min(a.width, kTile), kernel);
   });
 }

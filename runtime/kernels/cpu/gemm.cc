@@ -12,7 +12,9 @@
 namespace memwall::cpu {
 namespace {
 
-Strides transposed(const Strides& s) { return {s.batch, s.column, s.row}; }
+Strides transposed(const Strides& s) {
+  return {s.batch, s.column, s.row};
+}
 
 // c^T = b^T a^T.
 GemmAttributes transposed(const GemmAttributes& g) {
@@ -55,8 +57,8 @@ bool sgemm(const GemmAttributes& g, const float* a, const float* b, float* c, bo
         a + i * g.a.batch, layout_a->leading, b + i * g.b.batch, layout_b->leading,
         add ? 1.0f : 0.0f, c + i * g.c.batch, layout_c->leading);
     if (status != dnnl_success) {
-      throw Error("dnnl_sgemm failed with status " + std::to_string(status) + " for m = " +
-                  std::to_string(g.m) + ", n = " + std::to_string(g.n) +
+      throw Error("dnnl_sgemm failed with status " + std::to_string(status) +
+                  " for m = " + std::to_string(g.m) + ", n = " + std::to_string(g.n) +
                   ", k = " + std::to_string(g.k));
     }
   }

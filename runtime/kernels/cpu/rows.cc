@@ -45,10 +45,13 @@ void layer_norm(const KernelCall& call) {
 void layer_norm_grad(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const LayerNormGrad<T, Accumulator<T>> kernel{
-        input<T>(call, 0),     input<T>(call, 1),     input<T>(call, 2),
-        statistic<T>(call, 3), statistic<T>(call, 4), output<T>(call),
-        a.width};
+    const LayerNormGrad<T, Accumulator<T>> kernel{input<T>(call, 0),
+                                                  input<T>(call, 1),
+                                                  input<T>(call, 2),
+                                                  statistic<T>(call, 3),
+                                                  statistic<T>(call, 4),
+                                                  output<T>(call),
+                                                  a.width};
     launch(call.threads, a.batch * a.rows, a.width, kernel);
   });
 }
@@ -57,10 +60,13 @@ void layer_norm_scale_grad(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
   const int64_t rows = a.batch * a.rows;
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const LayerNormScaleGrad<T, Accumulator<T>> kernel{
-        input<T>(call, 0),     input<T>(call, 1), statistic<T>(call, 2),
-        statistic<T>(call, 3), output<T>(call),   rows,
-        a.width};
+    const LayerNormScaleGrad<T, Accumulator<T>> kernel{input<T>(call, 0),
+                                                       input<T>(call, 1),
+                                                       statistic<T>(call, 2),
+                                                       statistic<T>(call, 3),
+                                                       output<T>(call),
+                                                       rows,
+                                                       a.width};
     launch(call.threads, ceil_div(a.width, kColumnTile), rows * kColumnTile, kernel);
   });
 }
@@ -97,8 +103,10 @@ void softmax_grad(const KernelCall& call) {
 void embedding(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const Embedding<T> kernel{call.inputs[0].as<const int32_t>(), {call.inputs[1].as<const T>()},
-                              {call.outputs[0].as<T>()}, a.width};
+    const Embedding<T> kernel{call.inputs[0].as<const int32_t>(),
+                              {call.inputs[1].as<const T>()},
+                              {call.outputs[0].as<T>()},
+                              a.width};
     launch(call.threads, a.rows, a.width, kernel);
   });
 }
@@ -109,9 +117,8 @@ void embedding_grad(const KernelCall& call) {
   check(static_cast<int64_t>(call.workspace.size()) >=
             embedding_grad_workspace_bytes(table_rows, a.rows),
         "embedding_grad: the workspace is too small");
-  const TokenGroups groups =
-      group_tokens(call.inputs[0].as<const int32_t>(), a.rows, table_rows,
-                   reinterpret_cast<int32_t*>(call.workspace.data()));
+  const TokenGroups groups = group_tokens(call.inputs[0].as<const int32_t>(), a.rows, table_rows,
+                                          reinterpret_cast<int32_t*>(call.workspace.data()));
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
     const EmbeddingGrad<T, Accumulator<T>> kernel{groups, input<T>(call, 1), output<T>(call),
                                                   a.width};

@@ -20,8 +20,8 @@ void sum_parts(const KernelCall& call, int64_t parts) {
                                               sum_workspace_bytes(x.elements(), parts);
     const auto* partials = reinterpret_cast<double*>(call.workspace.data());
     if (kept) {
-      const Partials<BlockSum<T, kTerm>> kernel{
-          blocks, reinterpret_cast<double*>(call.workspace.data())};
+      const Partials<BlockSum<T, kTerm>> kernel{blocks,
+                                                reinterpret_cast<double*>(call.workspace.data())};
       launch(call.threads, parts * per_part, std::min(part_count, kSumBlock), kernel);
     }
     CpuTeam team;
@@ -37,7 +37,9 @@ void sum_parts(const KernelCall& call, int64_t parts) {
 
 }  // namespace
 
-void sum(const KernelCall& call) { sum_parts<Term::kValue>(call, 1); }
+void sum(const KernelCall& call) {
+  sum_parts<Term::kValue>(call, 1);
+}
 
 void sum_squares(const KernelCall& call) {
   sum_parts<Term::kSquare>(call, std::get<UnitAttributes>(call.attributes).parts);

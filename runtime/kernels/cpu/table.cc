@@ -39,6 +39,8 @@ constexpr std::array<Kernel, kOpCount> kCpuKernels = cpu_kernels();
 
 }  // namespace
 
-Kernel cpu_kernel(Op op) { return kCpuKernels[static_cast<size_t>(op)]; }
+Kernel cpu_kernel(Op op) {
+  return kCpuKernels[static_cast<size_t>(op)];
+}
 
 }  // namespace memwall

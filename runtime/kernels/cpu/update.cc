@@ -29,7 +29,9 @@ Range range_of(const KernelCall& call) {
   return {begin, begin + count};
 }
 
-double scalar(const double* scalars, Scalar which) { return scalars[static_cast<int64_t>(which)]; }
+double scalar(const double* scalars, Scalar which) {
+  return scalars[static_cast<int64_t>(which)];
+}
 
 template <class C>
 AdamWFactors<C> adamw_factors(const UnitAttributes& a, const double* scalars) {
@@ -40,8 +42,7 @@ AdamWFactors<C> adamw_factors(const UnitAttributes& a, const double* scalars) {
           .beta2 = static_cast<C>(a.beta2),
           .one_minus_beta2 = static_cast<C>(1.0 - a.beta2),
           .step = static_cast<C>(rate / scalar(scalars, Scalar::kBeta1Correction)),
-          .root_correction2 =
-              static_cast<C>(std::sqrt(scalar(scalars, Scalar::kBeta2Correction))),
+          .root_correction2 = static_cast<C>(std::sqrt(scalar(scalars, Scalar::kBeta2Correction))),
           .epsilon = static_cast<C>(a.epsilon),
           .keep = static_cast<C>(1.0 - rate * a.weight_decay)};
 }
@@ -62,10 +63,12 @@ void initialize(const KernelCall& call) {
                T* const to = p + (begin - range.begin);
                const int64_t count = end - begin;
                if (segment != nullptr && segment->init == InitKind::kNormal) {
-                 const InitializeNormal<T> kernel{
-                     to,    static_cast<uint64_t>(unit_of(call).seed),
-                     segment->index, segment->init_value,
-                     begin - segment->offset, count};
+                 const InitializeNormal<T> kernel{to,
+                                                  static_cast<uint64_t>(unit_of(call).seed),
+                                                  segment->index,
+                                                  segment->init_value,
+                                                  begin - segment->offset,
+                                                  count};
                  launch_tiles(call.threads, count, kernel);
                } else {
                  const double value = segment == nullptr ? 0.0 : segment->init_value;
@@ -91,8 +94,7 @@ void step_control(const KernelCall& call) {
   for (int64_t i = 0; i < a.norm_parts; ++i) squares += reduced[2 + i];
   const double loss_scale = scalar(scalars, Scalar::kLossScale);
   const double norm = std::sqrt(squares) / loss_scale;
-  const double clip =
-      a.grad_clip > 0.0 ? std::min(1.0, a.grad_clip / (norm + kClipEpsilon)) : 1.0;
+  const double clip = a.grad_clip > 0.0 ? std::min(1.0, a.grad_clip / (norm + kClipEpsilon)) : 1.0;
   set(Scalar::kLoss, reduced[0] * a.loss_factor);
   set(Scalar::kStopAgreed, reduced[1]);
   set(Scalar::kGradNorm, norm);

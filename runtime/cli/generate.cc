@@ -1,0 +1,104 @@
+// `memwall generate`: continues a text.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "comm/agree.h"
+#include "runtime/base/math.h"
+#include "runtime/cli/saved_run.h"
+#include "runtime/cli/settings.h"
+#include "runtime/cli/utf8_stream.h"
+#include "runtime/cli/verbs.h"
+#include "runtime/data/tokenizer.h"
+
+namespace memwall {
+namespace {
+
+// Windows are multiples of this, so that attention's chunks divide them.
+constexpr int64_t kWindowStep = 64;
+
+// The positions that the weights were trained on: a run's own sequences, or all of the context
+// where the weights came from elsewhere.
+int64_t trained_positions(const config::Config& config) {
+  const bool own = config.model().init_from().empty();
+  return own ? config.data().seq_length() : config.model().context_length();
+}
+
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const std::string& prompt,
+                                   int64_t vocabulary) {
+  if (prompt.empty()) throw InputError("is empty", "--prompt", "give the text to continue");
+  std::vector<int32_t> tokens = tokenizer.encode(prompt);
+  for (const int32_t token : tokens) {
+    if (token < vocabulary) continue;
+    throw InputError(fmt::format("holds token {}, which the model does not know", token),
+                     "--prompt", fmt::format("its vocabulary is {}", vocabulary));
+  }
+  return tokens;
+}
+
+std::vector<double> read_logits(const Tensor& logits) {
+  const auto count = static_cast<size_t>(logits.elements());
+  check(logits.dtype == DType::kF32 || logits.dtype == DType::kF64, "logits of another dtype");
+  if (logits.dtype == DType::kF64) return {logits.as<double>(), logits.as<double>() + count};
+  return {logits.as<float>(), logits.as<float>() + count};
+}
+
+// What follows the last `window` of `tokens`. Rows after the prompt's last are padding, which
+// causal attention never looks at.
+std::vector<double> next_logits(Executor& executor, const std::vector<int32_t>& tokens) {
+  const Tensor input = executor.slot(SlotKind::kTokens);
+  const auto window = static_cast<size_t>(input.elements());
+  const size_t known = std::min(window, tokens.size());
+  std::fill_n(input.as<int32_t>(), window, 0);
+  std::copy(tokens.end() - static_cast<std::ptrdiff_t>(known), tokens.end(), input.as<int32_t>());
+  *executor.slot(SlotKind::kPosition).as<int32_t>() = static_cast<int32_t>(known - 1);
+  executor.run(executor.plan().program("next_token"));
+  return read_logits(executor.slot(SlotKind::kLogits));
+}
+
+void print(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+ExitCode generate_verb(const GenerateOptions& options, Job& job) {
+  check_sampling(options.sampling);
+  const SavedRun run = open_saved_run(options.run);
+  GptSpec spec = gpt_spec(run.config);
+  const auto tokenizer = make_tokenizer(run.config.data().tokenizer());
+  std::vector<int32_t> tokens = encode_prompt(*tokenizer, options.prompt, spec.vocabulary);
+  job.connect(run.config.communication().timeout_seconds());
+  Communicator& comm = job.comm();
+  check_agreement(comm, {{"checkpoint", run.checkpoint}});
+
+  spec.batch = 1;
+  spec.dropout = 0.0;
+  spec.time = std::min(trained_positions(run.config),
+                       round_up(static_cast<int64_t>(tokens.size()) + options.tokens, kWindowStep));
+  CompileSettings settings = inference_settings(comm.size());
+  settings.next_token = true;
+  const auto model = load_model(run, spec, settings, job);
+
+  Utf8Stream stream;
+  const auto show = [&](const std::string& text) {
+    if (job.speaks()) print(text);
+  };
+  show(stream.push(tokenizer->decode(tokens)));
+  for (int64_t i = 0; i < options.tokens; ++i) {
+    const std::vector<double> logits = next_logits(*model->executor, tokens);
+    int32_t token = sample_token(logits, options.sampling, i);
+    comm.broadcast(&token, sizeof(token), 0);  // machines may differ in the last bit
+    tokens.push_back(token);
+    show(stream.push(tokenizer->decode(std::span(&token, 1))));
+  }
+  show(stream.finish() + '\n');
+  return ExitCode::kDone;
+}
+
+}  // namespace memwall

@@ -1,0 +1,33 @@
+// From a configuration to what the rooms below are given. Pure functions of a valid configuration.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "runtime/config/config.h"
+#include "runtime/data/dataset.h"
+#include "runtime/data/sampler.h"
+#include "runtime/model/gpt2.h"
+#include "runtime/passes/compile.h"
+#include "runtime/train/trainer.h"
+
+namespace memwall {
+
+// A rank's micro-step: its sequences, their length, and where dropout draws from.
+GptSpec gpt_spec(const config::Config& config);
+
+BatchLayout batch_layout(const config::Config& config, int64_t ranks);
+
+// All programs of training, and evaluation.
+CompileSettings compile_settings(const config::Config& config, int64_t ranks);
+
+// Only the programs asked for, on a run's weights: whole on one rank, sharded on several.
+CompileSettings inference_settings(int64_t ranks);
+
+// What the configuration says of the step loop; folder, hashes and machine are the caller's.
+TrainSettings train_settings(const config::Config& config, int64_t ranks);
+
+// `verify`: see TokenSourceOptions.
+DatasetSpec dataset_spec(const config::Config& config, bool verify);
+
+}  // namespace memwall
