@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comm/ledger.h"
+#include "runtime/base/collective.h"
 #include "runtime/base/dtype.h"
 
 namespace memwall {
@@ -50,15 +51,5 @@ class Communicator {
 
   virtual const Ledger& ledger() const = 0;
 };
-
-// Scratch for a reduce-scatter: one slot for each other rank, at most 4 MiB in all (but at least
-// 1024 elements a slot).
-int64_t reduce_scatter_receive_bytes(int64_t ranks, int64_t shard_elements, DType dtype);
-int64_t all_reduce_receive_bytes(int64_t ranks, int64_t count);
-
-// What one rank sends, by formula: the plan's side of planned = measured.
-int64_t all_gather_wire_bytes(int64_t ranks, int64_t shard_bytes);
-int64_t reduce_scatter_wire_bytes(int64_t ranks, int64_t shard_bytes);
-int64_t all_reduce_wire_bytes(int64_t ranks, int64_t count);
 
 }  // namespace memwall

@@ -4,15 +4,12 @@
 #include <cstring>
 
 #include "comm/rank_sum.h"
+#include "runtime/base/collective.h"
 #include "runtime/base/math.h"
 
 namespace memwall {
 
 namespace {
-
-constexpr int64_t kReceiveBytes = int64_t{4} << 20;  // all slots of a reduce-scatter together
-constexpr int64_t kMinSlotElements = 1024;
-constexpr int64_t kSlotAlignment = 64;  // elements
 
 template <class Byte>
 std::span<Byte> bytes_at(Byte* base, int64_t offset, int64_t bytes) {
@@ -52,13 +49,6 @@ std::span<const std::byte> AllGather::outgoing(int64_t block, int) const {
 
 std::span<std::byte> AllGather::incoming(int64_t block, int peer) const {
   return part(peer, block);
-}
-
-int64_t reduce_scatter_block_elements(int64_t ranks, int64_t shard_elements, DType dtype) {
-  if (ranks < 2) return shard_elements;
-  const int64_t slot = kReceiveBytes / ((ranks - 1) * size_of(dtype));
-  return std::min(shard_elements,
-                  std::max(kMinSlotElements, slot / kSlotAlignment * kSlotAlignment));
 }
 
 ReduceScatter::ReduceScatter(int rank, int ranks, const void* whole, void* shard,

@@ -43,9 +43,6 @@ class AllGather final : public Exchange {
   int64_t shard_bytes_, block_bytes_;
 };
 
-// Elements of a shard that one block of a reduce-scatter covers: what fits a slot of `receive`.
-int64_t reduce_scatter_block_elements(int64_t ranks, int64_t shard_elements, DType dtype);
-
 // See Communicator::reduce_scatter. `receive` holds a slot for each other rank, by rank.
 class ReduceScatter final : public Exchange {
  public:

@@ -24,7 +24,7 @@ class Executor {
   // `plan` and `comm` must outlive the executor. Allocates the arena.
   Executor(const Plan& plan, Communicator& comm, int threads);
 
-  // Runs a program; `micro_step` counts from 0 within the optimizer step. Returns when everything,
+  // Runs a program; `micro_step` counts from 0 within a training step. Returns when everything,
   // transfers included, is complete.
   void run(const Program& program, int64_t micro_step = 0);
 

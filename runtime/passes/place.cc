@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "comm/communicator.h"
+#include "runtime/base/collective.h"
 #include "memory/placement.h"
 #include "runtime/base/math.h"
 #include "runtime/graph/ops/op_rules.h"

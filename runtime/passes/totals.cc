@@ -1,6 +1,6 @@
 #include "runtime/passes/totals.h"
 
-#include "comm/communicator.h"
+#include "runtime/base/collective.h"
 
 namespace memwall {
 namespace {

@@ -245,6 +245,7 @@ void gather_whole_slots(Executor& executor) {
 
 void save_checkpoint(const std::string& run_dir, Executor& executor, const CheckpointInfo& info,
                      int64_t keep) {
+  check(keep >= 1, "a checkpoint that would be removed at once");
   Communicator& comm = executor.comm();
   comm.set_activity("saving a checkpoint");
   const bool leads = comm.rank() == 0;

@@ -11,6 +11,7 @@
 
 #include "checkpoint.pb.h"
 #include "runtime/base/dtype.h"
+#include "runtime/base/shape.h"
 #include "runtime/data/mapped_file.h"
 
 namespace memwall {

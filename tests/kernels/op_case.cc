@@ -81,7 +81,10 @@ class Guarded {
     const auto begin = storage_.begin() + static_cast<std::ptrdiff_t>(start_);
     return {begin, begin + static_cast<std::ptrdiff_t>(bytes_)};
   }
-  bool unchanged() const { return contents() == before_; }
+  bool unchanged() const {
+    return std::equal(before_.begin(), before_.end(),
+                      storage_.begin() + static_cast<std::ptrdiff_t>(start_));
+  }
   bool guards_intact() const {
     const auto intact = [](std::byte b) { return b == kSentinel; };
     const auto begin = storage_.begin() + static_cast<std::ptrdiff_t>(start_);

@@ -1,0 +1,56 @@
+// `memwall plan`: what every rank will hold, send and compute.
+#include <fmt/format.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "runtime/base/hash.h"
+#include "runtime/cli/budget.h"
+#include "runtime/cli/plan_text.h"
+#include "runtime/cli/settings.h"
+#include "runtime/cli/verbs.h"
+#include "runtime/plan/verify.h"
+#include "runtime/train/metrics.h"
+
+namespace memwall {
+namespace {
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  if (!file || text.empty()) throw InputError("cannot be read, or is empty", path);
+  return text;
+}
+
+ExitCode check_dump(const std::string& path) {
+  const Plan plan = parse_plan(read_file(path), path);
+  verify_plan(plan);
+  fmt::print("{}: a valid plan for {} rank{}, {}\n", path, plan.ranks, plan.ranks == 1 ? "" : "s",
+             hash_hex(plan_hash(plan)));
+  return ExitCode::kDone;
+}
+
+}  // namespace
+
+ExitCode plan_verb(const PlanOptions& options) {
+  if (!options.check_file.empty()) return check_dump(options.check_file);
+  if (options.config.path.empty()) throw InputError("plan needs CONFIG, or --check FILE");
+  if (options.ranks == 0) throw InputError("is missing", "--ranks", "e.g. --ranks 2");
+
+  config::Config config = config::load(options.config.path, options.config.overrides);
+  config::validate_for_plan(config, options.ranks);
+  const GptSpec spec = gpt_spec(config);
+  const Plan plan = compile(Gpt2(spec), compile_settings(config, options.ranks));
+  if (options.json) {
+    fmt::print("{}\n", plan_json(plan, run_flops(plan, config.run().steps())).dump(2));
+  } else if (options.dump) {
+    fmt::print("{}", dump_plan(plan));
+  } else {
+    fmt::print("{}", plan_summary(plan, {config.run().name(), spec, config.run().steps()}));
+  }
+  std::fflush(stdout);
+  refuse_over_budget(plan, config);
+  return ExitCode::kDone;
+}
+
+}  // namespace memwall

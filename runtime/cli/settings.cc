@@ -1,0 +1,118 @@
+#include "runtime/cli/settings.h"
+
+#include <vector>
+
+#include "runtime/base/error.h"
+
+namespace memwall {
+namespace {
+
+DType dtype_of(config::Precision::Mode mode) {
+  switch (mode) {
+    case config::Precision::FP16: return DType::kF16;
+    case config::Precision::BF16: return DType::kBF16;
+    case config::Precision::FP64: return DType::kF64;
+    default: return DType::kF32;
+  }
+}
+
+Sampling sampling_of(config::Data::Sampling sampling) {
+  switch (sampling) {
+    case config::Data::RANDOM_OFFSET: return Sampling::kRandomOffset;
+    case config::Data::SEQUENTIAL: return Sampling::kSequential;
+    default: return Sampling::kShuffled;
+  }
+}
+
+LearningRateSchedule schedule_of(const config::Config& c) {
+  LearningRateSchedule out;
+  switch (c.schedule().kind()) {
+    case config::Schedule::CONSTANT: out.kind = ScheduleKind::kConstant; break;
+    case config::Schedule::COSINE: out.kind = ScheduleKind::kCosine; break;
+    default: throw InternalError("a schedule that validation let through", "schedule.kind");
+  }
+  out.learning_rate = c.optimizer().learning_rate();
+  out.min_learning_rate = c.schedule().min_learning_rate();
+  out.warmup_steps = c.schedule().warmup_steps();
+  out.decay_steps = c.schedule().decay_steps();
+  return out;
+}
+
+}  // namespace
+
+GptSpec gpt_spec(const config::Config& c) {
+  GptSpec spec;
+  spec.layers = c.model().num_layers();
+  spec.hidden = c.model().hidden_size();
+  spec.heads = c.model().num_heads();
+  spec.context = c.model().context_length();
+  spec.vocabulary = c.model().vocab_size();
+  spec.batch = c.data().micro_batch_size();
+  spec.time = c.data().seq_length();
+  spec.dropout = c.model().dropout();
+  spec.dropout_seed = static_cast<int64_t>(c.run().seed());
+  spec.dtype = dtype_of(c.precision().mode());
+  return spec;
+}
+
+BatchLayout batch_layout(const config::Config& c, int64_t ranks) {
+  return {.ranks = ranks,
+          .micro_batch = c.data().micro_batch_size(),
+          .global_batch = c.data().global_batch_size()};
+}
+
+CompileSettings compile_settings(const config::Config& c, int64_t ranks) {
+  CompileSettings out;
+  out.ranks = ranks;
+  out.zero_stage = c.parallel().zero_stage();
+  out.micro_steps = batch_layout(c, ranks).micro_steps();
+  out.prefetch_depth = c.parallel().prefetch_depth();
+  out.init_seed = static_cast<int64_t>(c.model().init_seed());
+  out.adamw = {.beta1 = c.optimizer().beta1(),
+               .beta2 = c.optimizer().beta2(),
+               .epsilon = c.optimizer().eps(),
+               .weight_decay = c.optimizer().weight_decay()};
+  out.grad_clip = c.optimizer().grad_clip();
+  return out;
+}
+
+CompileSettings inference_settings(int64_t ranks) {
+  CompileSettings out;
+  out.ranks = ranks;
+  out.zero_stage = ranks > 1 ? 3 : 0;
+  out.train = false;
+  out.evaluate = false;
+  return out;
+}
+
+TrainSettings train_settings(const config::Config& c, int64_t ranks) {
+  const BatchLayout layout = batch_layout(c, ranks);
+  TrainSettings out;
+  out.steps = c.run().steps();
+  out.log_every = c.run().log_every();
+  out.eval_every = c.run().eval_every();
+  out.save_every = c.run().save_every();
+  out.keep_checkpoints = c.run().keep_checkpoints();
+  out.time_limit_seconds = config::time_limit_seconds(c);
+  out.seed = static_cast<int64_t>(c.run().seed());
+  out.sampling = sampling_of(c.data().sampling());
+  out.schedule = schedule_of(c);
+  out.global_batch = layout.global_batch;
+  out.micro_batch = layout.micro_batch;
+  out.seq_length = c.data().seq_length();
+  return out;
+}
+
+DatasetSpec dataset_spec(const config::Config& c, bool verify) {
+  const config::Data& data = c.data();
+  return {
+      .text = data.text(),
+      .token_files = {data.tokens().begin(), data.tokens().end()},
+      .validation_token_files = {data.validation_tokens().begin(), data.validation_tokens().end()},
+      .validation_fraction = data.validation_fraction(),
+      .seq_length = data.seq_length(),
+      .vocabulary = c.model().vocab_size(),
+      .verify = verify};
+}
+
+}  // namespace memwall

@@ -1,0 +1,166 @@
+// `memwall train`: from a configuration to a trained, saved model.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <ctime>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "comm/agree.h"
+#include "runtime/base/hash.h"
+#include "runtime/cli/budget.h"
+#include "runtime/cli/environment.h"
+#include "runtime/cli/plan_text.h"
+#include "runtime/cli/rank_tables.h"
+#include "runtime/cli/run_folder.h"
+#include "runtime/cli/settings.h"
+#include "runtime/cli/verbs.h"
+#include "runtime/data/atomic_file.h"
+#include "runtime/data/hugging_face.h"
+#include "runtime/kernels/machine.h"
+#include "runtime/train/checkpoint.h"
+
+namespace memwall {
+namespace {
+
+// Everything that is known before a byte of the model is allocated, the same on all ranks.
+struct PreparedRun {
+  std::string folder;    // absolute
+  bool resumes = false;  // the folder holds a run already
+  config::Config config;
+  Plan plan;
+  Dataset data;
+};
+
+// The folder named, or with --resume the latest one, or a new one. Only rank 0's answer counts.
+std::string choose_folder(const TrainOptions& options, const config::Config& config) {
+  if (!options.run_dir.empty()) return options.run_dir;
+  if (options.resume && holds_run("runs/latest")) return "runs/latest";
+  return default_run_folder(config.run().name(), std::time(nullptr));
+}
+
+// What a run that was started before goes on with: its own configuration, with what may change.
+config::Config continued(const std::string& folder, const config::Config& asked) {
+  const config::Config stored = config::load(folder + '/' + std::string(kConfigFile), {});
+  return config::check_resume(stored, asked);
+}
+
+PreparedRun prepare(const TrainOptions& options, config::Config config, Job& job) {
+  Communicator& comm = job.comm();
+  PreparedRun run;
+  run.folder = agree_on_folder(comm, choose_folder(options, config));
+  run_together(comm, [&] {
+    run.resumes = holds_run(run.folder);
+    if (run.resumes && !options.resume) {
+      throw InputError("holds a run already", run.folder,
+                       "go on with it by --resume, or name another folder with --run-dir");
+    }
+    run.config = run.resumes ? continued(run.folder, config) : std::move(config);
+    run.plan = compile(Gpt2(gpt_spec(run.config)), compile_settings(run.config, comm.size()));
+    refuse_over_budget(run.plan, run.config);
+    run.data = open_dataset(dataset_spec(run.config, job.speaks()));
+  });
+  return run;
+}
+
+void check_ranks_agree(const PreparedRun& run, Communicator& comm) {
+  check_agreement(comm, {{"version of Memwall", MEMWALL_VERSION},
+                         {"configuration", hash_hex(hash_text(config::to_text(run.config)))},
+                         {"plan", hash_hex(plan_hash(run.plan))},
+                         {"data", hash_hex(run.data.fingerprint)},
+                         {"CPU features", cpu_features()}});
+}
+
+// Whatever the run folder says of the run before its first step. Rank 0 writes.
+void write_record(const PreparedRun& run, const TrainOptions& options, Job& job) {
+  make_run_folder(job.comm(), run.folder);
+  const auto environment = environment_json(job, options.command_line);
+  run_together(job.comm(), [&] {
+    if (!job.speaks()) return;
+    const auto write = [&](std::string_view name, const std::string& text) {
+      write_file_atomically(fmt::format("{}/{}", run.folder, name), text);
+    };
+    const PlanTitle title{run.config.run().name(), gpt_spec(run.config), run.config.run().steps()};
+    write(kPlanFile, plan_summary(run.plan, title) + '\n' + plan_listing(run.plan));
+    write(kEnvironmentFile, environment.dump(2) + '\n');
+    write(kConfigFile, config::to_text(run.config));  // last: it makes the folder a run's
+    link_latest(run.folder);
+  });
+}
+
+// The parameters of a fresh run: the init program's, or another model's.
+void initialise(Executor& executor, const HuggingFaceFolder* source) {
+  executor.run(executor.plan().program("init"));
+  if (source != nullptr) load_weights(*source, executor);
+}
+
+std::unique_ptr<HuggingFaceFolder> open_source(const config::Config& config) {
+  if (config.model().init_from().empty()) return nullptr;
+  auto source = std::make_unique<HuggingFaceFolder>(config.model().init_from());
+  const GptSpec spec = gpt_spec(config);
+  const Gpt2Config wanted{spec.layers,  spec.hidden,     spec.heads,
+                          spec.context, spec.vocabulary, spec.layer_norm_epsilon};
+  if (source->config() == wanted) return source;
+  const Gpt2Config& found = source->config();
+  throw InputError(
+      fmt::format("holds another model: {} layers, width {}, {} heads, context {}, vocabulary {}",
+                  found.num_layers, found.hidden_size, found.num_heads, found.context_length,
+                  found.vocab_size),
+      config.model().init_from(), "the fields of `model` must say the same");
+}
+
+TrainSettings settings_of(const PreparedRun& run, const TrainOptions& options, const Job& job) {
+  TrainSettings settings = train_settings(run.config, job.ranks());
+  settings.run_dir = run.folder;
+  settings.resume = options.resume;
+  settings.plan_hash = plan_hash(run.plan);
+  settings.data_fingerprint = run.data.fingerprint;
+  settings.cpu_features = cpu_features();
+  settings.peak_flops = run.config.run().peak_flops();
+  if (settings.peak_flops == 0.0) settings.peak_flops = measure_gemm_flops(job.threads());
+  return settings;
+}
+
+// Collective: every rank brings the last line of its own metrics.
+void print_summary(const PreparedRun& run, const TrainResult& result, Job& job) {
+  const std::string path = metrics_path(run.folder, job.rank());
+  const std::vector<std::string> lines = job.comm().gather_text(last_metrics_line(path));
+  if (!job.speaks()) return;
+  std::vector<nlohmann::ordered_json> ranks;
+  for (const std::string& line : lines) {
+    if (!line.empty()) ranks.push_back(nlohmann::ordered_json::parse(line));
+  }
+  if (ranks.size() == lines.size()) fmt::print("\n{}", rank_tables(ranks));
+  fmt::print("\n{} after step {}: loss {:.4f}", result.stopped_on_request ? "stopped" : "done",
+             result.step, result.loss);
+  if (!std::isnan(result.validation_loss)) {
+    fmt::print(", validation loss {:.4f}", result.validation_loss);
+  }
+  fmt::print("\nrun folder: {}\n", run.folder);
+}
+
+}  // namespace
+
+ExitCode train_verb(const TrainOptions& options, Job& job) {
+  config::Config config = config::load(options.config.path, options.config.overrides);
+  config::validate(config, job.ranks());
+  config::make_paths_absolute(config);
+  job.connect(config.communication().timeout_seconds());
+  Communicator& comm = job.comm();
+
+  const PreparedRun run = prepare(options, std::move(config), job);
+  check_ranks_agree(run, comm);
+  std::unique_ptr<HuggingFaceFolder> source;
+  run_together(comm, [&] { source = open_source(run.config); });
+  write_record(run, options, job);
+
+  std::unique_ptr<Executor> executor;
+  run_together(comm, [&] { executor = std::make_unique<Executor>(run.plan, comm, job.threads()); });
+  const TrainResult result = train(*executor, run.data, settings_of(run, options, job),
+                                   [&](Executor& fresh) { initialise(fresh, source.get()); });
+  print_summary(run, result, job);
+  return ExitCode::kDone;
+}
+
+}  // namespace memwall
