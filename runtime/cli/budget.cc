@@ -49,11 +49,11 @@ std::string remedy(const config::Config& config, int64_t ranks, int64_t budget_b
 }  // namespace
 
 void refuse_over_budget(const Plan& plan, const config::Config& config) {
-  const int64_t budget_bytes = config::budget_bytes(config);
+  const int64_t limit = budget_bytes(config);
   try {
-    check_budget(plan, budget_bytes);
+    check_budget(plan, limit);
   } catch (const BudgetError& error) {
-    throw BudgetError(error.what(), "", remedy(config, plan.ranks, budget_bytes));
+    throw BudgetError(error.what(), "", remedy(config, plan.ranks, limit));
   }
 }
 

@@ -59,11 +59,12 @@ int launched_rank() {
 
 Job::Job() {
   if (launched_by_mpi()) session_.emplace();
-  baseline_bytes_ = resident_anonymous_bytes();
+  outside_.baseline_bytes = resident_anonymous_bytes();
 }
 
 void Job::connect(double timeout_seconds) {
   comm_ = make_communicator(session_ ? &*session_ : nullptr, timeout_seconds);
+  outside_.mark("communicator", 0);
   const std::vector<int> cores = allowed_cores();
   cores_ = static_cast<int>(cores.size());
   const std::string mine = fmt::format("{} {}", host_name(), fmt::join(cores, ","));

@@ -10,6 +10,7 @@
 #include "comm/communicator.h"
 #include "comm/mpi/session.h"
 #include "runtime/base/error.h"
+#include "runtime/train/metrics.h"
 
 namespace memwall {
 
@@ -21,8 +22,9 @@ class Job {
   int rank() const { return session_ ? session_->rank() : 0; }
   bool speaks() const { return rank() == 0; }  // prints what all ranks would print alike
 
-  // Anonymous resident memory before anything of ours was allocated.
-  int64_t baseline_bytes() const { return baseline_bytes_; }
+  // Memory outside the arena, counted from MPI's start on.
+  OutsideMemory& outside() { return outside_; }
+  const OutsideMemory& outside() const { return outside_; }
 
   // Collective; once. What follows is known afterwards only. Rank 0 warns where a rank has more
   // threads than cores.
@@ -41,7 +43,7 @@ class Job {
   std::optional<MpiSession> session_;
   std::unique_ptr<Communicator> comm_;
   int cores_ = 0, threads_ = 0;
-  int64_t baseline_bytes_ = 0;
+  OutsideMemory outside_;
 };
 
 // What the user reads of an error: at most five lines.

@@ -37,8 +37,9 @@ ExitCode plan_verb(const PlanOptions& options) {
   if (options.config.path.empty()) throw InputError("plan needs CONFIG, or --check FILE");
   if (options.ranks == 0) throw InputError("is missing", "--ranks", "e.g. --ranks 2");
 
-  config::Config config = config::load(options.config.path, options.config.overrides);
-  config::validate_for_plan(config, options.ranks);
+  const GivenConfig given = load_config(options.config.path, options.config.overrides);
+  validate(given, options.ranks, Purpose::kPlan);
+  const config::Config config = effective(given.config, options.ranks);
   const GptSpec spec = gpt_spec(config);
   const Plan plan = compile(Gpt2(spec), compile_settings(config, options.ranks));
   if (options.json) {

@@ -12,7 +12,7 @@ SavedRun open_saved_run(const std::string& argument) {
   SavedRun run;
   run.folder = find_run(argument);
   run.checkpoint = find_checkpoint(run.folder);
-  run.config = config::load(run.folder + '/' + std::string(kConfigFile), {});
+  run.config = load_config(run.folder + '/' + std::string(kConfigFile)).config;
   return run;
 }
 
@@ -21,7 +21,7 @@ std::unique_ptr<LoadedModel> load_model(const SavedRun& run, const GptSpec& spec
   auto model = std::make_unique<LoadedModel>();
   run_together(job.comm(), [&] {
     model->plan = compile(Gpt2(spec), settings);
-    check_budget(model->plan, config::budget_bytes(run.config));
+    check_budget(model->plan, budget_bytes(run.config));
   });
   check_agreement(job.comm(), {{"version of Memwall", MEMWALL_VERSION},
                                {"plan", hash_hex(plan_hash(model->plan))}});

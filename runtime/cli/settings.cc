@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "runtime/base/error.h"
+#include "runtime/config/units.h"
 
 namespace memwall {
 namespace {
@@ -36,6 +37,10 @@ LearningRateSchedule schedule_of(const config::Config& c) {
   out.warmup_steps = c.schedule().warmup_steps();
   out.decay_steps = c.schedule().decay_steps();
   return out;
+}
+
+double time_limit_seconds(const config::Config& c) {
+  return c.run().has_time_limit() ? parse_duration_seconds(c.run().time_limit()) : 0.0;
 }
 
 }  // namespace
@@ -85,6 +90,10 @@ CompileSettings inference_settings(int64_t ranks) {
   return out;
 }
 
+int64_t budget_bytes(const config::Config& c) {
+  return c.memory().has_budget() ? parse_bytes(c.memory().budget()) : 0;
+}
+
 TrainSettings train_settings(const config::Config& c, int64_t ranks) {
   const BatchLayout layout = batch_layout(c, ranks);
   TrainSettings out;
@@ -93,7 +102,7 @@ TrainSettings train_settings(const config::Config& c, int64_t ranks) {
   out.eval_every = c.run().eval_every();
   out.save_every = c.run().save_every();
   out.keep_checkpoints = c.run().keep_checkpoints();
-  out.time_limit_seconds = config::time_limit_seconds(c);
+  out.time_limit_seconds = time_limit_seconds(c);
   out.seed = static_cast<int64_t>(c.run().seed());
   out.sampling = sampling_of(c.data().sampling());
   out.schedule = schedule_of(c);

@@ -1,4 +1,5 @@
-// From a configuration to what the rooms below are given. Pure functions of a valid configuration.
+// From a configuration to what the rooms below are given. Pure functions of a valid and effective
+// configuration (runtime/config).
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,9 @@ CompileSettings compile_settings(const config::Config& config, int64_t ranks);
 
 // Only the programs asked for, on a run's weights: whole on one rank, sharded on several.
 CompileSettings inference_settings(int64_t ranks);
+
+// 0: no limit.
+int64_t budget_bytes(const config::Config& config);
 
 // What the configuration says of the step loop; folder, hashes and machine are the caller's.
 TrainSettings train_settings(const config::Config& config, int64_t ranks);

@@ -1,6 +1,7 @@
 // `memwall train`: from a configuration to a trained, saved model.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cmath>
 #include <ctime>
 #include <filesystem>
@@ -40,23 +41,28 @@ std::string choose_folder(const TrainOptions& options, const config::Config& con
   return default_run_folder(config.run().name(), std::time(nullptr));
 }
 
-// What a run that was started before goes on with: its own configuration, with what may change.
-config::Config continued(const std::string& folder, const config::Config& asked) {
-  const config::Config stored = config::load(folder + '/' + std::string(kConfigFile), {});
-  return config::check_resume(stored, asked);
+// As it was asked for, or, where the folder holds a run, what that run goes on with.
+config::Config run_config(const PreparedRun& run, const GivenConfig& given, int64_t ranks) {
+  if (run.resumes) {
+    const std::string file = fmt::format("{}/{}", run.folder, kConfigFile);
+    return resumed(load_config(file).config, given, ranks);
+  }
+  config::Config config = effective(given.config, ranks);
+  resolve_paths(config);
+  return config;
 }
 
-PreparedRun prepare(const TrainOptions& options, config::Config config, Job& job) {
+PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, Job& job) {
   Communicator& comm = job.comm();
   PreparedRun run;
-  run.folder = agree_on_folder(comm, choose_folder(options, config));
+  run.folder = agree_on_folder(comm, choose_folder(options, effective(given.config, comm.size())));
   run_together(comm, [&] {
     run.resumes = holds_run(run.folder);
     if (run.resumes && !options.resume) {
       throw InputError("holds a run already", run.folder,
                        "go on with it by --resume, or name another folder with --run-dir");
     }
-    run.config = run.resumes ? continued(run.folder, config) : std::move(config);
+    run.config = run_config(run, given, comm.size());
     run.plan = compile(Gpt2(gpt_spec(run.config)), compile_settings(run.config, comm.size()));
     refuse_over_budget(run.plan, run.config);
     run.data = open_dataset(dataset_spec(run.config, job.speaks()));
@@ -66,7 +72,7 @@ PreparedRun prepare(const TrainOptions& options, config::Config config, Job& job
 
 void check_ranks_agree(const PreparedRun& run, Communicator& comm) {
   check_agreement(comm, {{"version of Memwall", MEMWALL_VERSION},
-                         {"configuration", hash_hex(hash_text(config::to_text(run.config)))},
+                         {"configuration", hash_hex(hash_text(to_text(run.config)))},
                          {"plan", hash_hex(plan_hash(run.plan))},
                          {"data", hash_hex(run.data.fingerprint)},
                          {"CPU features", cpu_features()}});
@@ -84,7 +90,7 @@ void write_record(const PreparedRun& run, const TrainOptions& options, Job& job)
     const PlanTitle title{run.config.run().name(), gpt_spec(run.config), run.config.run().steps()};
     write(kPlanFile, plan_summary(run.plan, title) + '\n' + plan_listing(run.plan));
     write(kEnvironmentFile, environment.dump(2) + '\n');
-    write(kConfigFile, config::to_text(run.config));  // last: it makes the folder a run's
+    write(kConfigFile, to_text(run.config));  // last: it makes the folder a run's
     link_latest(run.folder);
   });
 }
@@ -117,6 +123,7 @@ TrainSettings settings_of(const PreparedRun& run, const TrainOptions& options, c
   settings.plan_hash = plan_hash(run.plan);
   settings.data_fingerprint = run.data.fingerprint;
   settings.cpu_features = cpu_features();
+  settings.outside = job.outside();
   settings.peak_flops = run.config.run().peak_flops();
   if (settings.peak_flops == 0.0) settings.peak_flops = measure_gemm_flops(job.threads());
   return settings;
@@ -143,21 +150,24 @@ void print_summary(const PreparedRun& run, const TrainResult& result, Job& job) 
 }  // namespace
 
 ExitCode train_verb(const TrainOptions& options, Job& job) {
-  config::Config config = config::load(options.config.path, options.config.overrides);
-  config::validate(config, job.ranks());
-  config::make_paths_absolute(config);
-  job.connect(config.communication().timeout_seconds());
+  const auto started = std::chrono::steady_clock::now();
+  const GivenConfig given = load_config(options.config.path, options.config.overrides);
+  validate(given, job.ranks(), Purpose::kTrain);
+  job.connect(effective(given.config, job.ranks()).communication().timeout_seconds());
   Communicator& comm = job.comm();
 
-  const PreparedRun run = prepare(options, std::move(config), job);
+  const PreparedRun run = prepare(options, given, job);
   check_ranks_agree(run, comm);
+  job.outside().mark("configuration, plan and data", 0);
   std::unique_ptr<HuggingFaceFolder> source;
   run_together(comm, [&] { source = open_source(run.config); });
   write_record(run, options, job);
 
   std::unique_ptr<Executor> executor;
   run_together(comm, [&] { executor = std::make_unique<Executor>(run.plan, comm, job.threads()); });
-  const TrainResult result = train(*executor, run.data, settings_of(run, options, job),
+  TrainSettings settings = settings_of(run, options, job);
+  settings.started = started;
+  const TrainResult result = train(*executor, run.data, settings,
                                    [&](Executor& fresh) { initialise(fresh, source.get()); });
   print_summary(run, result, job);
   return ExitCode::kDone;

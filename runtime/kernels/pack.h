@@ -216,20 +216,21 @@ template <class T>
 inline constexpr bool kHasMaskedMoves = kRegisterBytes == 64 &&
                                         (std::is_same_v<T, float> || std::is_same_v<T, double>);
 
-// Bit i is set where lane i of register `r` is one of the first `count` lanes of a pack.
+// How many of the first `count` lanes of a pack lie in register `r`.
 template <class T>
-[[gnu::always_inline]] inline uint32_t lane_mask(int count, int r) {
+[[gnu::always_inline]] inline int lanes_in_register(int count, int r) {
   const int lanes = Pack<T>::kRegisterLanes;
-  const int left = std::clamp(count - r * lanes, 0, lanes);
-  return (1u << left) - 1;
+  return std::clamp(count - r * lanes, 0, lanes);
 }
 
 template <class C, int N, class S>
 [[gnu::always_inline]] inline Pack<C, N> load_first(const S* from, int count) {
   if constexpr (std::is_same_v<C, S> && kHasMaskedMoves<C>) {
-    Pack<C, N> out;
+    Pack<C, N> out = C{0};
     for (int r = 0; r < out.kRegisters; ++r) {
-      const uint32_t mask = lane_mask<C>(count, r);
+      const int lanes = lanes_in_register<C>(count, r);
+      if (lanes == 0) break;
+      const uint32_t mask = (1u << lanes) - 1;
       if constexpr (std::is_same_v<C, float>) {
         out.part[r] = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from);
       } else {
@@ -249,7 +250,9 @@ template <class C, int N, class S>
 [[gnu::always_inline]] inline void store_first(S* to, const Pack<C, N>& x, int count) {
   if constexpr (std::is_same_v<C, S> && kHasMaskedMoves<C>) {
     for (int r = 0; r < x.kRegisters; ++r) {
-      const uint32_t mask = lane_mask<C>(count, r);
+      const int lanes = lanes_in_register<C>(count, r);
+      if (lanes == 0) break;
+      const uint32_t mask = (1u << lanes) - 1;
       if constexpr (std::is_same_v<C, float>) {
         _mm512_mask_storeu_ps(to, static_cast<__mmask16>(mask), x.part[r]);
       } else {

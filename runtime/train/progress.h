@@ -9,8 +9,8 @@ namespace memwall {
 struct ProgressLine {
   int64_t step = 0, steps = 0;
   double loss = 0.0, learning_rate = 0.0;
-  double tokens_per_second = 0.0;  // all ranks, since the last line
-  double utilisation = 0.0;        // 1: the peak
+  double tokens_per_second = 0.0;  // all ranks, within steps since the last line
+  double utilisation = 0.0;        // likewise; 1: the peak
   int64_t arena_bytes = 0;         // resident, of this rank
   double remaining_seconds = 0.0;
 };

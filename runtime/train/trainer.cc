@@ -89,7 +89,7 @@ class Trainer {
       result_.loss = report.loss;
       log(report);
       const bool last = step_ == settings_.steps;
-      result_.stopped_on_request = report.agreed.stop;
+      result_.stopped_on_request = report.agreed.stop && !last;
       if (due(settings_.eval_every, last)) validate();
       if (due(settings_.save_every, last) || report.agreed.save) save();
     }
@@ -105,7 +105,7 @@ class Trainer {
     if (std::fflush(stdout) != 0) throw Error("cannot write to standard output");
   }
   bool due(int64_t every, bool last) const {
-    return every > 0 && (step_ % every == 0 || (last && !result_.stopped_on_request));
+    return every > 0 && (step_ % every == 0 || last);
   }
 
   void begin(const std::function<void(Executor&)>& initialise) {
@@ -264,13 +264,15 @@ class Trainer {
                      {"micro_steps", exact(report.micro_seconds)},
                      {"update", exact(report.update_seconds)}}}}}};
     metrics_->append(line.dump());
+    window_seconds_ += report.seconds;
     if (reports_progress()) print_progress(report);
   }
 
   void print_progress(const StepReport& report) {
     const auto now = Clock::now();
-    const double step_seconds =
-        seconds_between(window_start_, now) / static_cast<double>(step_ - window_step_);
+    const auto steps = static_cast<double>(step_ - window_step_);
+    const double step_seconds = window_seconds_ / steps;
+    const double wall_seconds = seconds_between(window_start_, now) / steps;
     ProgressLine line;
     line.step = step_;
     line.steps = settings_.steps;
@@ -279,10 +281,11 @@ class Trainer {
     line.tokens_per_second = step_tokens() / step_seconds;
     line.utilisation = utilisation(step_seconds);
     line.arena_bytes = measured_memory_["peak"].get<int64_t>();
-    line.remaining_seconds = step_seconds * static_cast<double>(settings_.steps - step_);
+    line.remaining_seconds = wall_seconds * static_cast<double>(settings_.steps - step_);
     say("{}\n", progress_text(line));
     window_start_ = now;
     window_step_ = step_;
+    window_seconds_ = 0.0;
   }
 
   void validate() {
@@ -331,8 +334,9 @@ class Trainer {
   Json planned_, measured_memory_;
   OutsideMemory outside_;
   bool memory_is_stale_ = true, first_step_marked_ = false;
-  Clock::time_point window_start_;  // of the progress line
+  Clock::time_point window_start_;  // since the last progress line
   int64_t window_step_ = 0;
+  double window_seconds_ = 0.0;     // spent in steps
 };
 
 }  // namespace

@@ -64,7 +64,9 @@ TEST(Utf8Stream, ReplacesWhatIsNoCharacter) {
   Utf8Stream stream;
   EXPECT_EQ(stream.push("a\xFF"), "a\xEF\xBF\xBD");
   EXPECT_EQ(stream.push("\xC3"), "");
-  EXPECT_EQ(stream.push("b"), "\xEF\xBF\xBD" "b");
+  EXPECT_EQ(stream.push("b"),
+            "\xEF\xBF\xBD"
+            "b");
   EXPECT_EQ(stream.push("\xED"), "");
   EXPECT_EQ(stream.push("\xA0"), "\xEF\xBF\xBD\xEF\xBF\xBD");  // a surrogate
   EXPECT_EQ(stream.push("\xF0\x9F"), "");
@@ -106,8 +108,13 @@ TEST(RankTables, ReadTheLastCompleteLine) {
 }
 
 TEST(PlanText, NamesWhatItShows) {
-  const GptSpec spec{.layers = 2, .hidden = 64, .heads = 2, .context = 64, .vocabulary = 256,
-                     .batch = 2, .time = 32};
+  const GptSpec spec{.layers = 2,
+                     .hidden = 64,
+                     .heads = 2,
+                     .context = 64,
+                     .vocabulary = 256,
+                     .batch = 2,
+                     .time = 32};
   CompileSettings settings;
   settings.ranks = 4;
   settings.zero_stage = 3;

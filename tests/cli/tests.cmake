@@ -1,0 +1,2 @@
+memwall_test(sampling_test ROOMS cli LABELS cli)
+memwall_test(text_test ROOMS cli LABELS cli)

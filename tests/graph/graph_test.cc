@@ -1,0 +1,150 @@
+// The graph's verifier refuses broken graphs; dead code goes, live code stays.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "runtime/graph/rewrite.h"
+#include "runtime/model/gpt2.h"
+#include "runtime/passes/evict.h"
+#include "runtime/passes/vjp.h"
+
+namespace memwall {
+namespace {
+
+GptSpec small_spec() {
+  GptSpec spec;
+  spec.layers = 2;
+  spec.hidden = 32;
+  spec.heads = 2;
+  spec.context = spec.time = 16;
+  spec.vocabulary = 61;
+  spec.batch = 2;
+  return spec;
+}
+
+// Forward and backward of a small GPT whose parameters are gathered from shards of two ranks.
+Graph training_graph() {
+  Graph graph;
+  const GptSpec spec = small_spec();
+  const Gpt2 model(spec);
+  const std::vector<Unit> units = model.units(2);
+  const Scope root{graph, "", Phase::kForward, 0};
+  const auto leaf = [&](const Scope& scope, int64_t slot, const Type& type) {
+    return scope.emit("leaf", Op::kState, StateAttributes{slot}, {}, type);
+  };
+  ModelInputs in;
+  in.tokens = leaf(root, 100, {DType::kI32, {2, 16}, Placement::kBatchSplit});
+  in.targets = leaf(root, 101, {DType::kI32, {2, 16}, Placement::kBatchSplit});
+  std::vector<ValueId> buffers(units.size(), kNoValue);
+  in.unit_buffer = [&](const Scope& scope, int64_t unit) {
+    ValueId& buffer = buffers[static_cast<size_t>(unit)];
+    if (buffer == kNoValue) {
+      const int64_t padded = units[static_cast<size_t>(unit)].padded;
+      const ValueId shard = leaf(scope, unit, {DType::kF32, {padded / 2}, Placement::kShard});
+      buffer = scope.emit("gather", Op::kAllGather, UnitAttributes{unit, 2}, {shard},
+                          {DType::kF32, {padded}, Placement::kReplicated});
+    }
+    return buffer;
+  };
+  const ValueId loss = model.loss_sum(graph, in, 1);
+  const ValueId seed = leaf(root, 102, {DType::kF64, {1}, Placement::kReplicated});
+  VjpHooks hooks;
+  hooks.parameter = [&](const Scope&, const Node& gather, ValueId cotangent) {
+    graph.outputs.push_back({cotangent, std::get<UnitAttributes>(gather.attributes).unit});
+  };
+  graph.outputs.push_back({vjp(graph, loss, seed, hooks), 103});
+  return graph;
+}
+
+int64_t count(const Graph& graph, Op op) {
+  int64_t n = 0;
+  for (const Node& node : graph.nodes) n += node.op == op;
+  return n;
+}
+
+TEST(Graph, TheHeadsForwardIsDeadAfterVjp) {
+  const Graph graph = training_graph();
+  EXPECT_NO_THROW(verify_graph(graph));
+  // Two attentions and the head, forward and backward; the head's backward does both.
+  EXPECT_EQ(count(graph, Op::kChunked), 6);
+  const Graph live = without_dead_code(graph);
+  EXPECT_NO_THROW(verify_graph(live));
+  EXPECT_EQ(count(live, Op::kChunked), 5);
+  for (const Node& node : live.nodes) EXPECT_NE(node.name, "head/loss");
+}
+
+TEST(Graph, BodiesAreSharedBetweenBlocks) {
+  const Graph live = without_dead_code(training_graph());
+  std::vector<const Graph*> backward;
+  for (const Node& node : live.nodes) {
+    if (node.op == Op::kChunked && node.name.ends_with("attention/grad")) {
+      backward.push_back(node.body.get());
+    }
+  }
+  ASSERT_EQ(backward.size(), 2u);
+  // The forward bodies are made one a block; equal ones may differ in address, never in size.
+  EXPECT_EQ(backward[0]->nodes.size(), backward[1]->nodes.size());
+}
+
+TEST(Graph, EvictionGathersAgainOnceARegion) {
+  const Graph before = without_dead_code(training_graph());
+  const Graph after = evict(before, is_gathered_parameter);
+  EXPECT_NO_THROW(verify_graph(after));
+  // embedding: lookup and head; two blocks: forward and backward; final norm: once.
+  EXPECT_EQ(count(before, Op::kAllGather), 4);
+  EXPECT_EQ(count(after, Op::kAllGather), 2 + 2 * 2 + 1);
+  for (const Node& node : after.nodes) {
+    for (ValueId v : node.inputs) {
+      if (!is_gathered_parameter(after, v) || is_alias(node.op)) continue;
+      EXPECT_EQ(region_of(after, after.producer(v)), region_of(after, node)) << node.name;
+    }
+  }
+}
+
+// Each mutant breaks one rule.
+void expect_refused(const std::function<void(Graph&)>& mutate, const char* what) {
+  Graph graph = training_graph();
+  mutate(graph);
+  EXPECT_THROW(verify_graph(graph), InternalError) << what;
+}
+
+Node& first(Graph& graph, Op op) {
+  for (Node& node : graph.nodes) {
+    if (node.op == op) return node;
+  }
+  throw InternalError("no such node");
+}
+
+TEST(GraphMutants, AreRefused) {
+  expect_refused([](Graph& g) { first(g, Op::kGelu).inputs[0] = first(g, Op::kGelu).outputs[0]; },
+                 "reads itself");
+  expect_refused([](Graph& g) { first(g, Op::kGelu).inputs[0] = static_cast<ValueId>(g.values.size()); },
+                 "reads nothing");
+  expect_refused([](Graph& g) { g.values[static_cast<size_t>(first(g, Op::kGelu).outputs[0])].node = 0; },
+                 "defined twice");
+  expect_refused([](Graph& g) {
+    g.values[static_cast<size_t>(first(g, Op::kGelu).outputs[0])].type.dtype = DType::kI32;
+  }, "wrong dtype");
+  expect_refused([](Graph& g) {
+    g.values[static_cast<size_t>(first(g, Op::kLayerNorm).outputs[1])].type.shape = Shape{3};
+  }, "wrong shape");
+  expect_refused([](Graph& g) {
+    std::get<ViewAttributes>(first(g, Op::kView).attributes).offset += int64_t{1} << 40;
+  }, "view outside");
+  expect_refused([](Graph& g) { first(g, Op::kConcat).inputs.pop_back(); }, "concat with a gap");
+  expect_refused([](Graph& g) { first(g, Op::kChunked).periods[0] = 3; }, "period");
+  expect_refused([](Graph& g) { first(g, Op::kChunked).periods.pop_back(); }, "periods missing");
+  expect_refused([](Graph& g) { first(g, Op::kChunked).inputs.pop_back(); }, "operand missing");
+  expect_refused([](Graph& g) {
+    const ValueId shard = first(g, Op::kAllGather).inputs[0];
+    g.values[static_cast<size_t>(shard)].type.placement = Placement::kReplicated;
+  }, "gathers what is whole");
+  expect_refused([](Graph& g) {
+    Node& norm = first(g, Op::kLayerNorm);
+    g.values[static_cast<size_t>(norm.inputs[0])].type.placement = Placement::kPartial;
+  }, "reads a partial sum");
+  expect_refused([](Graph& g) { g.outputs[0].value = -5; }, "no such output");
+}
+
+}  // namespace
+}  // namespace memwall
