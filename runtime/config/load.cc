@@ -97,8 +97,8 @@ void refuse_unnamed_values(const GivenConfig& given) {
     const std::optional<double> number = number_of(given.config, field);
     if (!number) continue;
     if (descriptor.enum_type()->FindValueByNumber(static_cast<int>(*number)) != nullptr) continue;
-    problems.push_back({given.at(field), fmt::format("no such value: {}", *number),
-                        allowed_values(descriptor)});
+    problems.push_back(
+        {given.at(field), fmt::format("no such value: {}", *number), allowed_values(descriptor)});
   }
   throw_problems(problems);
 }

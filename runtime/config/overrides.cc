@@ -84,7 +84,8 @@ class Overrider {
     if (!path.known) throw_problems({{place, "no such field", allowed_fields(*path.scope)}});
     const FieldDescriptor& leaf = *path.leaf();
     if (is_message(leaf)) {
-      throw_problems({{place, "not a single value: set " + field + ".FIELD", allowed_values(leaf)}});
+      throw_problems(
+          {{place, "not a single value: set " + field + ".FIELD", allowed_values(leaf)}});
     }
     drop_from_file(field, leaf.is_repeated());
     if (!set_value(mutable_holder(given_.config, path), leaf, value)) {

@@ -9,7 +9,7 @@
 namespace memwall {
 
 struct Problem {
-  std::string at;       // place and field: "tiny.textproto:3: model.num_layers"
+  std::string at;  // place and field: "tiny.textproto:3: model.num_layers"
   std::string reason;
   std::string allowed;  // may be empty
 };

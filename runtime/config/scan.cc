@@ -44,8 +44,7 @@ std::vector<FieldToken> scan_fields(const std::string& text) {
   bool in_list = false;
   while (tokenizer.Next()) {
     const Tokenizer::Token& token = tokenizer.current();
-    const bool is_name =
-        token.type == Tokenizer::TYPE_IDENTIFIER && !value_follows && !in_list;
+    const bool is_name = token.type == Tokenizer::TYPE_IDENTIFIER && !value_follows && !in_list;
     if (is_name) path.name(token.text);
     if (token.text == "{" || token.text == "<") path.open();
     if (token.text == "}" || token.text == ">") path.close();

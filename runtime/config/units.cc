@@ -42,8 +42,7 @@ constexpr std::array<Unit, 4> kTimeUnits = {{{"d", 86400.0}, {"h", 3600.0}, {"m"
 int64_t parse_bytes(std::string_view text) {
   double number = 0.0;
   const char* end = text.data() + text.size();
-  const auto [rest, error] =
-      std::from_chars(text.data(), end, number, std::chars_format::fixed);
+  const auto [rest, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
   if (error != std::errc()) refuse_size(text);
   std::string_view suffix(rest, static_cast<size_t>(end - rest));
   if (suffix.starts_with(' ')) suffix.remove_prefix(1);

@@ -11,6 +11,9 @@
 
 namespace memwall {
 
+// The first line of a dump; its number grows with the format.
+constexpr std::string_view kPlanHeader = "memwall-plan-1";
+
 class RecordWriter {
  public:
   RecordWriter(std::string& out, std::string_view keyword) : out_(out) { out_ += keyword; }

@@ -176,11 +176,12 @@ TEST(Gemm, ThreadsDoNotChangeBits) {
                           {"deep and narrow", plain(32, 32, 4096)},
                           {"weight gradient", gradient(256, 768, 1024)},
                           {"deep weight gradient", gradient(64, 64, 4096)},
+                          {"small input gradient", input_gradient(128, 512, 1024)},
                           {"input gradient", input_gradient(512, 256, 768)}};
   for (const Shape& shape : shapes) {
     const OpCase c = gemm_case(shape.name, shape.g);
     const auto one = run(c, DType::kF32, 0, 1, {});
-    for (int threads : {2, 3}) {
+    for (int threads : {2, 3, 8}) {
       EXPECT_EQ(one, run(c, DType::kF32, threads, threads, {}))
           << shape.name << " on " << threads << " threads";
     }

@@ -142,6 +142,22 @@ TEST(Plan, ReproducesTheZeroPapersTable) {
   }
 }
 
+// The memory wall's own figures for GPT-2 (FP32, Adam, batch 1): 5.86 GB of parameters, 11.62 GB of
+// optimizer state, for its 1,500M parameters.
+TEST(Plan, StatesOfGpt2XlAreThoseOfTheMemoryWall) {
+  GptSpec spec;
+  spec.layers = 48;
+  spec.hidden = 1600;
+  spec.heads = 25;
+  spec.context = spec.time = 1024;
+  spec.vocabulary = 50257;
+  const Plan plan = compile(Gpt2(spec), {});
+  EXPECT_EQ(plan.parameters, 1557611200);
+  const auto gigabytes = [&](Category c) { return static_cast<double>(state_bytes(plan, c)) / 1e9; };
+  EXPECT_NEAR(gigabytes(Category::kParameters), 5.86, 0.08 * 5.86);
+  EXPECT_NEAR(gigabytes(Category::kOptimizerState), 11.62, 0.08 * 11.62);
+}
+
 // Algorithmic volume: 2 Psi, 2 Psi, 2 Psi, 3 Psi elements a rank and step; payload is whole
 // buffers, so padding is the only difference, and at stage 3 the head's own unit (the final layer
 // norm), which forward and backward use back to back, is gathered once.

@@ -19,14 +19,15 @@ std::string folder_of(const SharedFolder& run, int64_t step) {
 }
 
 // A fresh executor with a checkpoint of each of `steps`.
+void save_step(const SharedFolder& run, Launch& launch, int64_t step, int64_t keep = 10) {
+  CheckpointInfo info;
+  info.step = step;
+  save_checkpoint(run.path(), launch.executor(), info, keep);
+}
 void save_steps(const SharedFolder& run, Launch& launch, std::initializer_list<int64_t> steps,
                 int64_t keep = 10) {
   launch.executor().run(launch.plan().program("init"));
-  for (int64_t step : steps) {
-    CheckpointInfo info;
-    info.step = step;
-    save_checkpoint(run.path(), launch.executor(), info, keep);
-  }
+  for (int64_t step : steps) save_step(run, launch, step, keep);
 }
 
 void edit(const std::string& path, const std::function<void(std::string&)>& change) {
@@ -158,8 +159,7 @@ TEST(Checkpoint, AFullDiskOnOneRankFailsAllAndLeavesWhatWasValid) {
     std::optional<FileLimit> limit;
     if (world().rank() == world().size() - 1) limit.emplace(5000);
     const std::string message =
-        error_of([&] { save_checkpoint(run.path(), launch.executor(), {.step = 2}, 1); },
-                 ExitCode::kFailed);
+        error_of([&] { save_step(run, launch, 2, 1); }, ExitCode::kFailed);
     EXPECT_NE(message.find("cannot reserve"), std::string::npos) << message;
   }
   world().barrier();

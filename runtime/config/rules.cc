@@ -1,0 +1,243 @@
+#include "runtime/config/rules.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "runtime/config/fields.h"
+
+namespace memwall {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kMostCount = 2147483647.0;  // so that a product of two counts is no overflow
+constexpr double kMostSeed = 0x1p63 - 1024;  // seeds are kept as int64_t
+
+struct Required {
+  std::string_view field;
+  bool for_a_plan;
+};
+constexpr std::array<Required, 7> kRequired = {{{"model.num_layers", true},
+                                                {"model.hidden_size", true},
+                                                {"model.num_heads", true},
+                                                {"model.context_length", true},
+                                                {"model.vocab_size", true},
+                                                {"data.micro_batch_size", true},
+                                                {"run.steps", false}}};
+
+// The finite numbers from `low` to `high`, each end included or not.
+struct Range {
+  std::string_view field;
+  double low = 0.0, high = kInfinity;
+  bool includes_low = true, includes_high = true;
+
+  bool contains(double x) const {
+    return std::isfinite(x) && (includes_low ? x >= low : x > low) &&
+           (includes_high ? x <= high : x < high);
+  }
+  std::string text() const {
+    if (high == kInfinity) return fmt::format("{} {}", includes_low ? "at least" : "above", low);
+    return fmt::format("{} {}, {} {}", includes_low ? "at least" : "above", low,
+                       includes_high ? "at most" : "below", high);
+  }
+};
+constexpr Range count(std::string_view field, double least) {
+  return {field, least, kMostCount};
+}
+constexpr Range at_least_zero(std::string_view field) {
+  return {field};
+}
+constexpr Range above_zero(std::string_view field) {
+  return {field, 0.0, kInfinity, false};
+}
+constexpr Range share(std::string_view field) {
+  return {field, 0.0, 1.0, true, false};
+}
+
+constexpr std::array kRanges = {
+    count("model.num_layers", 1),
+    count("model.hidden_size", 1),
+    count("model.num_heads", 1),
+    count("model.context_length", 1),
+    count("model.vocab_size", 1),
+    share("model.dropout"),
+    Range{"model.init_seed", 0.0, kMostSeed},
+    share("data.validation_fraction"),
+    count("data.seq_length", 1),
+    count("data.micro_batch_size", 1),
+    at_least_zero("optimizer.learning_rate"),
+    share("optimizer.beta1"),
+    share("optimizer.beta2"),
+    above_zero("optimizer.eps"),
+    at_least_zero("optimizer.weight_decay"),
+    at_least_zero("optimizer.grad_clip"),
+    count("schedule.warmup_steps", 0),
+    at_least_zero("schedule.min_learning_rate"),
+    count("schedule.decay_steps", 1),
+    above_zero("precision.initial_loss_scale"),
+    count("precision.growth_interval", 1),
+    Range{"precision.backoff", 0.0, 1.0, false, false},
+    count("precision.hysteresis", 1),
+    above_zero("precision.min_loss_scale"),
+    Range{"parallel.zero_stage", 0.0, 3.0},
+    count("parallel.prefetch_depth", 0),
+    above_zero("communication.timeout_seconds"),
+    count("run.steps", 1),
+    Range{"run.seed", 0.0, kMostSeed},
+    count("run.log_every", 1),
+    count("run.eval_every", 0),
+    count("run.save_every", 0),
+    count("run.keep_checkpoints", 1),
+    above_zero("run.peak_flops"),
+};
+
+// A value of an enum; with value "" any value of the field; every tokenizer but "bytes".
+struct LaterFeature {
+  std::string_view field;
+  std::string_view value;
+  bool plans = false;  // `memwall plan` has it already
+};
+constexpr std::array<LaterFeature, 23> kLaterFeatures = {{
+    {"optimizer.kind", "SGD"},
+    {"optimizer.kind", "ADAHESSIAN"},
+    {"optimizer.momentum", ""},
+    {"optimizer.adahessian.hessian_power", ""},
+    {"optimizer.adahessian.block_size", ""},
+    {"optimizer.adahessian.update_every", ""},
+    {"optimizer.adahessian.probes", ""},
+    {"schedule.kind", "LINEAR"},
+    {"schedule.kind", "WSD"},
+    {"schedule.kind", "INVERSE_SQRT"},
+    {"precision.mode", "FP16", true},
+    {"precision.mode", "BF16", true},
+    {"communication.transport", "SHARED_MEMORY"},
+    {"communication.transport", "NCCL"},
+    {"communication.transport", "STAGED"},
+    {"communication.algorithm", "RING"},
+    {"activation_checkpointing.policy", "BLOCK"},
+    {"activation_checkpointing.policy", "SELECTIVE"},
+    {"activation_checkpointing.keep", ""},
+    {"activation_checkpointing.preset", ""},
+    {"data.tokenizer", "a file or folder"},
+    {"run.device", "CUDA"},
+    {"run.trace_steps", ""},
+}};
+
+// Where `holds`, the field has no effect, for the reason named. A zero of a field for which 0 means
+// "off" says the same thing and is let through.
+struct NoEffect {
+  std::string_view field;
+  std::string_view reason;
+  bool (*holds)(const config::Config& whole);
+  bool zero_is_off = false;
+};
+bool is_constant(const config::Config& c) {
+  return c.schedule().kind() == config::Schedule::CONSTANT;
+}
+bool has_no_loss_scale(const config::Config& c) {
+  return c.precision().mode() != config::Precision::FP16;
+}
+bool gathers_nothing(const config::Config& c) {
+  return c.parallel().zero_stage() < 3;
+}
+bool starts_from_a_folder(const config::Config& c) {
+  return c.model().has_init_from();
+}
+bool has_validation_files(const config::Config& c) {
+  return !c.data().validation_tokens().empty();
+}
+bool reads_text(const config::Config& c) {
+  return c.data().has_text();
+}
+bool holds_nothing_out(const config::Config& c) {
+  return c.data().validation_tokens().empty() && c.data().validation_fraction() == 0.0;
+}
+constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
+constexpr std::array<NoEffect, 12> kNoEffects = {{
+    {"model.init_seed", "with model.init_from", starts_from_a_folder},
+    {"data.validation_tokens", "with data.text", reads_text},
+    {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
+    {"schedule.min_learning_rate", "with schedule.kind CONSTANT", is_constant},
+    {"schedule.decay_steps", "with schedule.kind CONSTANT", is_constant},
+    {"precision.initial_loss_scale", kFp16Only, has_no_loss_scale},
+    {"precision.growth_interval", kFp16Only, has_no_loss_scale},
+    {"precision.backoff", kFp16Only, has_no_loss_scale},
+    {"precision.hysteresis", kFp16Only, has_no_loss_scale},
+    {"precision.min_loss_scale", kFp16Only, has_no_loss_scale},
+    {"parallel.prefetch_depth", "with a parallel.zero_stage below 3", gathers_nothing, true},
+    {"run.eval_every", "with data.validation_fraction 0", holds_nothing_out, true},
+}};
+
+bool asks_for(const GivenConfig& given, const LaterFeature& feature) {
+  if (!has_field(given.config, feature.field)) return false;
+  if (feature.value.empty()) return true;
+  if (feature.field == "data.tokenizer") return given.config.data().tokenizer() != "bytes";
+  return enum_name_of(given.config, feature.field) == feature.value;
+}
+
+// The values of the field that no row refuses.
+std::string values_now(std::string_view field, Purpose purpose) {
+  if (field == "data.tokenizer") return "bytes";
+  const FieldDescriptor& descriptor = *find_field(field).leaf();
+  if (descriptor.cpp_type() != FieldDescriptor::CPPTYPE_ENUM) return "leave it out";
+  std::vector<std::string> names;
+  for (int i = 0; i < descriptor.enum_type()->value_count(); ++i) {
+    const std::string& name = descriptor.enum_type()->value(i)->name();
+    const bool is_later =
+        std::any_of(kLaterFeatures.begin(), kLaterFeatures.end(), [&](const LaterFeature& feature) {
+          return feature.field == field && feature.value == name &&
+                 !(feature.plans && purpose == Purpose::kPlan);
+        });
+    if (!is_later) names.push_back(name);
+  }
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+}  // namespace
+
+void check_required(const GivenConfig& given, Purpose purpose, Problems& out) {
+  for (const Required& required : kRequired) {
+    if (purpose == Purpose::kPlan && !required.for_a_plan) continue;
+    if (has_field(given.config, required.field)) continue;
+    out.push_back({given.at(required.field), "is missing",
+                   allowed_values(*find_field(required.field).leaf())});
+  }
+}
+
+void check_ranges(const GivenConfig& given, const config::Config& whole, Problems& out) {
+  for (const Range& range : kRanges) {
+    const std::optional<double> value = number_of(whole, range.field);
+    if (!value || range.contains(*value)) continue;
+    out.push_back({given.at(range.field),
+                   fmt::format("{} is out of range", value_text(whole, range.field)),
+                   range.text()});
+  }
+}
+
+void check_later_features(const GivenConfig& given, Purpose purpose, Problems& out) {
+  for (const LaterFeature& feature : kLaterFeatures) {
+    if (feature.plans && purpose == Purpose::kPlan) continue;
+    if (!asks_for(given, feature)) continue;
+    const std::string what =
+        feature.value.empty() ? "this field" : value_text(given.config, feature.field);
+    out.push_back({given.at(feature.field),
+                   fmt::format("{} comes with a later version of memwall", what),
+                   values_now(feature.field, purpose)});
+  }
+}
+
+void check_effects(const GivenConfig& given, const config::Config& whole, Problems& out) {
+  for (const NoEffect& row : kNoEffects) {
+    if (!has_field(given.config, row.field) || !row.holds(whole)) continue;
+    if (row.zero_is_off && number_of(given.config, row.field) == 0.0) continue;
+    out.push_back(
+        {given.at(row.field), fmt::format("has no effect {}", row.reason), "leave it out"});
+  }
+}
+
+}  // namespace memwall
