@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -22,11 +23,10 @@ namespace io = google::protobuf::io;
 
 std::string read_text(const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(stream), {});
-  if (!stream || !stream.good()) {
+  if (!stream || std::filesystem::is_directory(path)) {
     throw InputError("cannot read the configuration", path, "name a file, as configs/*.textproto");
   }
-  return text;
+  return std::string(std::istreambuf_iterator<char>(stream), {});
 }
 
 struct ParseError {
@@ -46,7 +46,7 @@ class FirstError : public io::ErrorCollector {
   std::optional<ParseError> error_;
 };
 
-// protobuf reports these at the token after the one at fault.
+// protobuf reports these when it stands at the next token already.
 bool is_about_the_token_before(const std::string& message) {
   constexpr std::array<std::string_view, 3> kLate = {"has no field named",
                                                      "Unknown enumeration value", "Non-repeated"};
@@ -55,14 +55,13 @@ bool is_about_the_token_before(const std::string& message) {
   });
 }
 
-// Index of the token at fault, or -1 where nothing precedes the error.
-int token_at_fault(const std::vector<FieldToken>& tokens, const ParseError& error) {
+// The last token that starts at the error or before it, or null.
+const FieldToken* token_at_fault(const std::vector<FieldToken>& tokens, const ParseError& error) {
+  const int column = is_about_the_token_before(error.message) ? error.column - 1 : error.column;
   const auto after = std::find_if(tokens.begin(), tokens.end(), [&](const FieldToken& token) {
-    return token.line > error.line || (token.line == error.line && token.column >= error.column);
+    return token.line > error.line || (token.line == error.line && token.column > column);
   });
-  const auto index = static_cast<int>(after - tokens.begin());
-  const bool is_at_end = after == tokens.end();
-  return is_at_end || is_about_the_token_before(error.message) ? index - 1 : index;
+  return after == tokens.begin() ? nullptr : &*std::prev(after);
 }
 
 std::string as_reason(std::string message) {
@@ -75,14 +74,13 @@ std::string as_reason(std::string message) {
 
 Problem explain(const ParseError& error, const std::string& file, const std::string& text) {
   const std::vector<FieldToken> tokens = scan_fields(text);
-  const int index = token_at_fault(tokens, error);
-  if (index < 0) {
+  const FieldToken* token = token_at_fault(tokens, error);
+  if (token == nullptr || token->field.empty()) {
     return {fmt::format("{}:{}", file, error.line + 1), as_reason(error.message),
             allowed_fields(*config::Config::descriptor())};
   }
-  const FieldToken& token = tokens[static_cast<size_t>(index)];
-  const FieldPath path = find_field(token.field);
-  const std::string at = fmt::format("{}:{}: {}", file, token.line + 1, token.field);
+  const FieldPath path = find_field(token->field);
+  const std::string at = fmt::format("{}:{}: {}", file, token->line + 1, token->field);
   if (!path.known) return {at, "no such field", allowed_fields(*path.scope)};
   if (error.message.starts_with("Non-repeated")) return {at, "given more than once", ""};
   return {at, as_reason(error.message), allowed_values(*path.leaf())};

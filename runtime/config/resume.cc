@@ -32,12 +32,12 @@ config::Config resumed(const config::Config& stored, const GivenConfig& now, int
     if (std::find(kMayChange.begin(), kMayChange.end(), field) != kMayChange.end()) continue;
     const std::string before = value_text(stored, field), after = value_text(out, field);
     if (before == after) continue;
-    const bool names_all_that_may = problems.empty();
-    problems.push_back(
-        {now.at(field), fmt::format("is {}, but the run was started with {}", after, before),
-         names_all_that_may
-             ? fmt::format("{} of a run may change on resume", fmt::join(kMayChange, ", "))
-             : before});
+    const std::string hint = problems.empty() ? fmt::format("; what may change on resume: {}",
+                                                            fmt::join(kMayChange, ", "))
+                                              : "";
+    problems.push_back({now.at(field),
+                        fmt::format("is {}, but the run was started with {}", after, before),
+                        before + hint});
   }
   throw_problems(problems);
   return out;

@@ -100,7 +100,8 @@ std::vector<int64_t> checkpoint_steps(const std::string& checkpoints) {
 
 void write_manifest(const std::string& folder, const Manifest& manifest) {
   std::string text;
-  check(google::protobuf::TextFormat::PrintToString(manifest, &text), "a manifest cannot be printed");
+  check(google::protobuf::TextFormat::PrintToString(manifest, &text),
+        "a manifest cannot be printed");
   write_file_atomically(manifest_path(folder), text + checksum_line(text));
 }
 

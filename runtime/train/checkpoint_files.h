@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint.pb.h"
+#include "configs/checkpoint.pb.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/shape.h"
 #include "runtime/data/mapped_file.h"

@@ -93,7 +93,8 @@ template <class T>
 void fill_slot(const WeightSource& source, const Unit& unit, int64_t begin, std::span<T> slot) {
   const int64_t end = begin + static_cast<int64_t>(slot.size());
   each_run(unit, begin, end, [&](int64_t from, int64_t to, const Segment* segment) {
-    const auto run = slot.subspan(static_cast<size_t>(from - begin), static_cast<size_t>(to - from));
+    const auto run =
+        slot.subspan(static_cast<size_t>(from - begin), static_cast<size_t>(to - from));
     if (segment == nullptr) {
       std::fill(run.begin(), run.end(), T{0});
     } else {

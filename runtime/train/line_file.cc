@@ -49,7 +49,9 @@ LineFile::LineFile(std::string path, int64_t last_step) : path_(std::move(path))
   }
 }
 
-LineFile::~LineFile() { ::close(fd_); }
+LineFile::~LineFile() {
+  ::close(fd_);
+}
 
 void LineFile::append(const std::string& json) {
   const std::string line = json + '\n';

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
 #include "memory/arena.h"
 #include "runtime/base/hash.h"
@@ -54,23 +55,36 @@ Json planned_traffic(const Totals& totals) {
           {"all_reduce", one_traffic(totals.all_reduce)}};
 }
 
+// "block12/scatter" -> "block*/scatter": the blocks' buffers are alike.
+std::string without_block_number(const std::string& name) {
+  constexpr std::string_view kBlock = "block";
+  if (!name.starts_with(kBlock)) return name;
+  const size_t end = name.find_first_not_of("0123456789", kBlock.size());
+  return end == kBlock.size() ? name : "block*" + name.substr(std::min(end, name.size()));
+}
+
+// Of buffers of one name the largest.
+Json communication_buffers(const Plan& plan) {
+  Json out = Json::object();
+  for (const PlanValue& value : plan.values) {
+    if (value.category != Category::kCommunication) continue;
+    int64_t& bytes =
+        out.emplace(without_block_number(value.name), int64_t{0}).first->get_ref<int64_t&>();
+    bytes = std::max(bytes, value.bytes);
+  }
+  return out;
+}
+
 }  // namespace
 
 Json planned_json(const Plan& plan, const std::vector<std::string>& programs, int64_t rank) {
-  return {{"memory", memory_json(plan, programs, rank)},
-          {"traffic", planned_traffic(plan.totals)}};
+  return {{"memory", memory_json(plan, programs, rank)}, {"traffic", planned_traffic(plan.totals)}};
 }
 
 Json plan_json(const Plan& plan, double run_total_flops) {
   std::vector<std::string> programs;
   for (const Program& program : plan.programs) programs.push_back(program.name);
   const Totals& totals = plan.totals;
-  Json buffers = Json::object();
-  for (const PlanValue& value : plan.values) {
-    if (value.category != Category::kCommunication) continue;
-    int64_t& bytes = buffers.emplace(value.name, 0).first->get_ref<int64_t&>();
-    bytes = std::max(bytes, value.bytes);
-  }
   return {{"parameters", plan.parameters},
           {"ranks", plan.ranks},
           {"zero_stage", plan.zero_stage},
@@ -84,7 +98,7 @@ Json plan_json(const Plan& plan, double run_total_flops) {
             {"run_total", exact(run_total_flops)}}},
           {"dram_bytes", totals.dram_bytes},
           {"padding", totals.padding_bytes},
-          {"communication_buffers", std::move(buffers)}};
+          {"communication_buffers", communication_buffers(plan)}};
 }
 
 void OutsideMemory::mark(const std::string& line, int64_t arena_resident_bytes) {

@@ -19,7 +19,8 @@ nlohmann::ordered_json planned_json(const Plan& plan, const std::vector<std::str
                                     int64_t rank);
 
 // `plan --json`: parameters, ranks, zero_stage, plan_hash, memory (of all programs, on rank 0),
-// traffic, flops, dram_bytes, padding (bytes), communication_buffers (bytes by name).
+// traffic, flops, dram_bytes, padding (bytes), communication_buffers (bytes by name, the blocks' as
+// "block*").
 nlohmann::ordered_json plan_json(const Plan& plan, double run_total_flops);
 
 // Anonymous memory outside the arena by name. Names are given by time: what grew between two marks

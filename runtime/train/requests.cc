@@ -60,6 +60,8 @@ StepRequests RequestSignals::pending() const {
           stop_requested.load(std::memory_order_relaxed)};
 }
 
-void RequestSignals::saved() { save_requested.store(false, std::memory_order_relaxed); }
+void RequestSignals::saved() {
+  save_requested.store(false, std::memory_order_relaxed);
+}
 
 }  // namespace memwall

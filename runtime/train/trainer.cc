@@ -66,9 +66,9 @@ class Trainer {
         betas_(betas_of(plan_)),
         outside_(settings.outside) {
     check(layout_.micro_steps() == plan_.micro_steps, "the plan has another global batch");
-    check(executor_.slot(SlotKind::kTokens).elements() ==
-              settings.micro_batch * settings.seq_length,
-          "the plan has another micro-batch or sequence length");
+    check(
+        executor_.slot(SlotKind::kTokens).elements() == settings.micro_batch * settings.seq_length,
+        "the plan has another micro-batch or sequence length");
     if (settings.eval_every > 0 && data.validation.size == 0) {
       throw InputError("there is no validation part to evaluate", "run.eval_every",
                        "data.validation_fraction or data.validation_tokens; or 0");
@@ -104,9 +104,7 @@ class Trainer {
     fmt::print(format, std::forward<Args>(args)...);
     if (std::fflush(stdout) != 0) throw Error("cannot write to standard output");
   }
-  bool due(int64_t every, bool last) const {
-    return every > 0 && (step_ % every == 0 || last);
-  }
+  bool due(int64_t every, bool last) const { return every > 0 && (step_ % every == 0 || last); }
 
   void begin(const std::function<void(Executor&)>& initialise) {
     std::string folder;
@@ -336,7 +334,7 @@ class Trainer {
   bool memory_is_stale_ = true, first_step_marked_ = false;
   Clock::time_point window_start_;  // since the last progress line
   int64_t window_step_ = 0;
-  double window_seconds_ = 0.0;     // spent in steps
+  double window_seconds_ = 0.0;  // spent in steps
 };
 
 }  // namespace

@@ -16,27 +16,27 @@
 namespace memwall {
 
 struct TrainSettings {
-  std::string run_dir;            // exists; holds config.textproto, plan.txt, environment.json
+  std::string run_dir;  // exists; holds config.textproto, plan.txt, environment.json
   int64_t steps = 0;
-  int64_t log_every = 10;         // steps between progress lines on the screen
-  int64_t eval_every = 0;         // 0: never; else also at the end
-  int64_t save_every = 0;         // 0: only on request; else also at the end
+  int64_t log_every = 10;  // steps between progress lines on the screen
+  int64_t eval_every = 0;  // 0: never; else also at the end
+  int64_t save_every = 0;  // 0: only on request; else also at the end
   int64_t keep_checkpoints = 2;
   double time_limit_seconds = 0;  // 0: none; else from `started`
   int64_t seed = 1;
   Sampling sampling = Sampling::kShuffled;
   LearningRateSchedule schedule;
   int64_t global_batch = 1, micro_batch = 1, seq_length = 0;
-  double peak_flops = 0;          // a rank's, for the utilisation; 0: not known, it is NaN
+  double peak_flops = 0;  // a rank's, for the utilisation; 0: not known, it is NaN
   bool resume = false;
   uint64_t plan_hash = 0, data_fingerprint = 0;
   std::string cpu_features;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
-  OutsideMemory outside;          // what the caller has marked; the trainer marks on
+  OutsideMemory outside;  // what the caller has marked; the trainer marks on
 };
 
 struct TrainResult {
-  int64_t step = 0;               // last finished step, from 1
+  int64_t step = 0;                 // last finished step, from 1
   bool stopped_on_request = false;  // signal or time limit
   // Of the last step and the last evaluation of this process; NaN where there was none.
   double loss = std::numeric_limits<double>::quiet_NaN();

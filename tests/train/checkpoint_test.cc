@@ -30,7 +30,9 @@ void save_steps(const SharedFolder& run, Launch& launch, std::initializer_list<i
   for (int64_t step : steps) save_step(run, launch, step, keep);
 }
 
+// By rank 0, while no rank reads.
 void edit(const std::string& path, const std::function<void(std::string&)>& change) {
+  world().barrier();
   if (leads()) {
     std::string text = contents_of(path);
     change(text);
@@ -158,8 +160,7 @@ TEST(Checkpoint, AFullDiskOnOneRankFailsAllAndLeavesWhatWasValid) {
   {
     std::optional<FileLimit> limit;
     if (world().rank() == world().size() - 1) limit.emplace(5000);
-    const std::string message =
-        error_of([&] { save_step(run, launch, 2, 1); }, ExitCode::kFailed);
+    const std::string message = error_of([&] { save_step(run, launch, 2, 1); }, ExitCode::kFailed);
     EXPECT_NE(message.find("cannot reserve"), std::string::npos) << message;
   }
   world().barrier();
@@ -182,8 +183,8 @@ TEST(CheckpointWeights, AreThoseOfOneRank) {
       load_weights(*source, loaded.executor());
       for (const Slot& slot : expected.plan().slots) {
         if (slot.kind != SlotKind::kParameter) continue;
-        EXPECT_EQ(std::memcmp(expected.executor().slot(slot).data, loaded.executor().slot(slot).data,
-                              static_cast<size_t>(slot.bytes)),
+        EXPECT_EQ(std::memcmp(expected.executor().slot(slot).data,
+                              loaded.executor().slot(slot).data, static_cast<size_t>(slot.bytes)),
                   0)
             << expected.plan().units[static_cast<size_t>(slot.unit)].name;
       }

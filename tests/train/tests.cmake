@@ -1,5 +1,5 @@
 set(train_libraries nlohmann_json::nlohmann_json)
-memwall_test(train_parts_test ROOMS train LABELS train LIBRARIES ${train_libraries})
+memwall_test(train_parts_test ROOMS train passes model LABELS train LIBRARIES ${train_libraries})
 memwall_test(trainer_test ROOMS train passes model RANKS 1 2 LABELS train
   LIBRARIES ${train_libraries})
 memwall_test(checkpoint_test ROOMS train passes model RANKS 1 2 LABELS train

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "runtime/model/gpt2.h"
+#include "runtime/passes/compile.h"
 #include "runtime/train/line_file.h"
 #include "runtime/train/metrics.h"
 #include "runtime/train/progress.h"
@@ -100,6 +102,34 @@ TEST(Exact, NumbersReadBack) {
   EXPECT_EQ(exact(std::nan("")).dump(), "\"nan\"");
   EXPECT_EQ(exact(infinity).dump(), "\"inf\"");
   EXPECT_EQ(exact(-infinity).dump(), "\"-inf\"");
+}
+
+TEST(PlanJson, HoldsTheInterfacesKeys) {
+  GptSpec spec;
+  spec.layers = 12;
+  spec.hidden = 32;
+  spec.heads = 2;
+  spec.context = spec.time = 16;
+  spec.vocabulary = 61;
+  CompileSettings settings;
+  settings.ranks = 4;
+  settings.zero_stage = 3;
+  const Plan plan = compile(Gpt2(spec), settings);
+  const nlohmann::ordered_json json = plan_json(plan, 1e18);
+  EXPECT_EQ(json["parameters"], plan.parameters);
+  EXPECT_EQ(json["ranks"], 4);
+  EXPECT_EQ(json["zero_stage"], 3);
+  EXPECT_EQ(json["plan_hash"].get<std::string>().size(), 16u);
+  EXPECT_EQ(json["memory"]["peak"], round_up(plan.arena_bytes, plan.page_bytes));
+  EXPECT_EQ(json["memory"]["lower_bound"], plan.totals.lower_bound);
+  EXPECT_EQ(json["memory"]["communication"],
+            plan.totals.at_peak[static_cast<size_t>(Category::kCommunication)]);
+  EXPECT_EQ(json["traffic"]["reduce_scatter"]["calls"], 14);
+  EXPECT_EQ(json["flops"]["model"], plan.totals.model_flops);
+  EXPECT_EQ(json["flops"]["run_total"], 1e18);
+  EXPECT_EQ(json["padding"], plan.totals.padding_bytes);
+  EXPECT_TRUE(json["communication_buffers"].contains("block*/scatter"));
+  EXPECT_FALSE(json["communication_buffers"].contains("block11/scatter"));
 }
 
 TEST(Progress, SaysWhatMatters) {

@@ -165,7 +165,8 @@ TEST(Trainer, LogsAreCutToTheCheckpoint) {
   const auto before = metrics_of(folder.path());
   ASSERT_EQ(before.size(), 5u);
   if (world().rank() == 0) fs::remove_all(folder.at("checkpoints/step-00000005"));
-  std::ofstream(folder.at("metrics/" + rank_name() + ".jsonl"), std::ios::app) << "{\"step\":6,\"lo";
+  std::ofstream(folder.at("metrics/" + rank_name() + ".jsonl"), std::ios::app)
+      << "{\"step\":6,\"lo";
   world().barrier();
   Launch launch(folder.path(), {.stage = 3});
   launch.settings.resume = true;

@@ -1,0 +1,158 @@
+#include "runtime/cli/settings.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "runtime/base/error.h"
+#include "runtime/cli/budget.h"
+
+namespace memwall {
+namespace {
+
+config::Config parse(const std::string& text) {
+  config::Config given;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &given));
+  return given;
+}
+
+config::Config tiny() {
+  return effective(parse(R"(
+    model { num_layers: 3 hidden_size: 32 num_heads: 4 context_length: 64 vocab_size: 300
+            dropout: 0.25 init_seed: 11 }
+    data { text: "a.txt" seq_length: 48 micro_batch_size: 4 global_batch_size: 24
+           sampling: RANDOM_OFFSET validation_fraction: 0.2 }
+    optimizer { learning_rate: 0.5 beta1: 0.1 beta2: 0.2 eps: 0.3 weight_decay: 0.4 grad_clip: 2 }
+    schedule { kind: COSINE warmup_steps: 5 min_learning_rate: 0.125 }
+    parallel { zero_stage: 2 prefetch_depth: 3 }
+    memory { budget: "2MiB" }
+    run { steps: 40 seed: 9 log_every: 1 eval_every: 2 save_every: 3 keep_checkpoints: 4
+          time_limit: "1h30m" })"),
+                   2);
+}
+
+TEST(Settings, Model) {
+  const GptSpec spec = gpt_spec(tiny());
+  EXPECT_EQ(spec.layers, 3);
+  EXPECT_EQ(spec.hidden, 32);
+  EXPECT_EQ(spec.heads, 4);
+  EXPECT_EQ(spec.context, 64);
+  EXPECT_EQ(spec.vocabulary, 300);
+  EXPECT_EQ(spec.batch, 4);
+  EXPECT_EQ(spec.time, 48);
+  EXPECT_EQ(spec.dropout, 0.25);
+  EXPECT_EQ(spec.dropout_seed, 9);
+  EXPECT_EQ(spec.dtype, DType::kF32);
+}
+
+TEST(Settings, EveryPrecisionHasItsType) {
+  config::Config c = tiny();
+  for (const auto& [mode, dtype] : {std::pair{config::Precision::FP32, DType::kF32},
+                                    {config::Precision::FP16, DType::kF16},
+                                    {config::Precision::BF16, DType::kBF16},
+                                    {config::Precision::FP64, DType::kF64}}) {
+    c.mutable_precision()->set_mode(mode);
+    EXPECT_EQ(gpt_spec(c).dtype, dtype);
+  }
+}
+
+TEST(Settings, Compile) {
+  const CompileSettings s = compile_settings(tiny(), 2);
+  EXPECT_EQ(s.ranks, 2);
+  EXPECT_EQ(s.zero_stage, 2);
+  EXPECT_EQ(s.micro_steps, 3);
+  EXPECT_EQ(s.prefetch_depth, 3);
+  EXPECT_EQ(s.init_seed, 11);
+  EXPECT_EQ(s.adamw.beta1, 0.1);
+  EXPECT_EQ(s.adamw.beta2, 0.2);
+  EXPECT_EQ(s.adamw.epsilon, 0.3);
+  EXPECT_EQ(s.adamw.weight_decay, 0.4);
+  EXPECT_EQ(s.grad_clip, 2.0);
+  EXPECT_TRUE(s.train && s.evaluate && !s.next_token);
+}
+
+TEST(Settings, Train) {
+  const TrainSettings s = train_settings(tiny(), 2);
+  EXPECT_EQ(s.steps, 40);
+  EXPECT_EQ(s.log_every, 1);
+  EXPECT_EQ(s.eval_every, 2);
+  EXPECT_EQ(s.save_every, 3);
+  EXPECT_EQ(s.keep_checkpoints, 4);
+  EXPECT_EQ(s.time_limit_seconds, 5400.0);
+  EXPECT_EQ(s.seed, 9);
+  EXPECT_EQ(s.sampling, Sampling::kRandomOffset);
+  EXPECT_EQ(s.schedule.kind, ScheduleKind::kCosine);
+  EXPECT_EQ(s.schedule.learning_rate, 0.5);
+  EXPECT_EQ(s.schedule.min_learning_rate, 0.125);
+  EXPECT_EQ(s.schedule.warmup_steps, 5);
+  EXPECT_EQ(s.schedule.decay_steps, 40) << "the run's steps, where not given";
+  EXPECT_EQ(s.global_batch, 24);
+  EXPECT_EQ(s.micro_batch, 4);
+  EXPECT_EQ(s.seq_length, 48);
+}
+
+TEST(Settings, Data) {
+  config::Config c = tiny();
+  const DatasetSpec text = dataset_spec(c, false);
+  EXPECT_EQ(text.text, "a.txt");
+  EXPECT_TRUE(text.token_files.empty() && text.validation_token_files.empty() && !text.verify);
+  EXPECT_EQ(text.validation_fraction, 0.2);
+  EXPECT_EQ(text.seq_length, 48);
+  EXPECT_EQ(text.vocabulary, 300);
+  c.mutable_data()->clear_text();
+  for (const char* glob : {"a*.bin", "b*.bin"}) c.mutable_data()->add_tokens(glob);
+  c.mutable_data()->add_validation_tokens("v.bin");
+  const DatasetSpec tokens = dataset_spec(c, true);
+  EXPECT_EQ(tokens.token_files, (std::vector<std::string>{"a*.bin", "b*.bin"}));
+  EXPECT_EQ(tokens.validation_token_files, std::vector<std::string>{"v.bin"});
+  EXPECT_TRUE(tokens.text.empty() && tokens.verify);
+}
+
+TEST(Settings, InferenceIsShardedOnSeveralRanksOnly) {
+  EXPECT_EQ(inference_settings(1).zero_stage, 0);
+  EXPECT_EQ(inference_settings(4).zero_stage, 3);
+  EXPECT_FALSE(inference_settings(4).train);
+}
+
+TEST(Budget, UnsetIsNone) {
+  config::Config c = tiny();
+  EXPECT_EQ(budget_bytes(c), int64_t{2} << 20);
+  c.clear_memory();
+  EXPECT_EQ(budget_bytes(c), 0);
+}
+
+std::string refusal(config::Config config, int64_t ranks, const std::string& budget) {
+  config.mutable_memory()->set_budget(budget);
+  const Plan plan = compile(Gpt2(gpt_spec(config)), compile_settings(config, ranks));
+  try {
+    refuse_over_budget(plan, config);
+  } catch (const BudgetError& error) {
+    EXPECT_EQ(error.code(), ExitCode::kOverBudget);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Budget, NamesTheNearestSettingsThatFit) {
+  config::Config c = tiny();
+  c.mutable_parallel()->set_zero_stage(0);
+  const auto arena = [&](int64_t stage, int64_t batch) {
+    config::Config other = c;
+    other.mutable_parallel()->set_zero_stage(stage);
+    other.mutable_data()->set_micro_batch_size(batch);
+    return compile(Gpt2(gpt_spec(other)), compile_settings(other, 2)).arena_bytes;
+  };
+  EXPECT_EQ(refusal(c, 2, fmt::format("{}B", arena(0, 4))), "");
+  const std::string stage = refusal(c, 2, fmt::format("{}B", arena(1, 4)));
+  EXPECT_NE(stage.find("fits with parallel.zero_stage=1:"), std::string::npos) << stage;
+  const std::string nothing = refusal(c, 2, "10KiB");
+  EXPECT_NE(nothing.find("more ranks"), std::string::npos) << nothing;
+  EXPECT_NE(nothing.find("largest consumers"), std::string::npos) << nothing;
+  const std::string batch = refusal(c, 2, fmt::format("{}B", arena(2, 1)));
+  EXPECT_NE(batch.find("data.micro_batch_size=1:"), std::string::npos) << batch;
+}
+
+}  // namespace
+}  // namespace memwall

@@ -1,0 +1,243 @@
+// What a configuration that reads well may still not say.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/config/config_fixture.h"
+
+namespace memwall {
+namespace {
+
+struct BadSet {
+  std::vector<std::string> overrides;  // the first is at fault
+  const char* error;                   // after "--set FIRST: "
+};
+
+class Rules : public ConfigTest {
+ protected:
+  void expect_refused(const std::vector<BadSet>& cases) {
+    for (const BadSet& bad : cases) {
+      EXPECT_EQ(error_of_set(bad.overrides),
+                fmt::format("--set {}: {}", bad.overrides[0], bad.error));
+    }
+  }
+};
+
+TEST_F(Rules, AcceptATinyRun) {
+  EXPECT_EQ(error_of(kTiny), "");
+  EXPECT_EQ(error_of(kTiny, {}, 1, Purpose::kPlan), "");
+}
+
+TEST_F(Rules, NameTheLineOfAnImpossibleValue) {
+  const std::pair<std::pair<const char*, const char*>, const char*> cases[] = {
+      {{"num_layers: 2", "num_layers: 0"},
+       "tiny.textproto:2: model.num_layers: 0 is out of range (allowed: at least 1, at most "
+       "2147483647)"},
+      {{"hidden_size: 64", "hidden_size: 66"},
+       "tiny.textproto:3: model.hidden_size: 66 is not divisible by num_heads 4 (allowed: 64 or "
+       "68)"},
+      {{"vocab_size: 256", "vocab_size: 65"},
+       "tiny.textproto:6: model.vocab_size: 65 is smaller than the byte tokenizer's (allowed: at "
+       "least 256)"},
+      {{"micro_batch_size: 2", "micro_batch_size: 2\n  global_batch_size: 9"},
+       "tiny.textproto:11: data.global_batch_size: 9 is not a multiple of micro_batch_size 2 x 2 "
+       "ranks = 4 (allowed: 8 or 12)"},
+      {{"micro_batch_size: 2", "micro_batch_size: 2\n  seq_length: 129"},
+       "tiny.textproto:11: data.seq_length: 129 is longer than model.context_length (allowed: at "
+       "most 128)"},
+      {{"text: \"tiny.txt\"", "text: \"tiny.txt\"\n  tokens: \"t\""},
+       "tiny.textproto:10: data.tokens: given beside data.text (allowed: one of data.text and "
+       "data.tokens)"},
+      {{"run {", "optimizer {\n  learning_rate: -1\n}\nrun {"},
+       "tiny.textproto:13: optimizer.learning_rate: -1 is out of range (allowed: at least 0)"},
+  };
+  for (const auto& [change, error] : cases) {
+    EXPECT_EQ(error_of(tiny(change.first, change.second)), error);
+  }
+}
+
+TEST_F(Rules, NameAMissingFieldAtItsMessage) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"num_layers: 2", "tiny.textproto:1: model.num_layers: is missing (allowed: an integer)"},
+      {"hidden_size: 64", "tiny.textproto:1: model.hidden_size: is missing (allowed: an integer)"},
+      {"num_heads: 4", "tiny.textproto:1: model.num_heads: is missing (allowed: an integer)"},
+      {"context_length: 128",
+       "tiny.textproto:1: model.context_length: is missing (allowed: an integer)"},
+      {"vocab_size: 256", "tiny.textproto:1: model.vocab_size: is missing (allowed: an integer)"},
+      {"micro_batch_size: 2",
+       "tiny.textproto:8: data.micro_batch_size: is missing (allowed: an integer)"},
+      {"steps: 10", "tiny.textproto:12: run.steps: is missing (allowed: an integer)"},
+      {"text: \"tiny.txt\"",
+       "tiny.textproto:8: data.text: is missing, and so is data.tokens (allowed: one of data.text "
+       "and data.tokens)"},
+  };
+  for (const auto& [line, error] : cases) EXPECT_EQ(error_of(tiny(line)), error);
+  EXPECT_EQ(error_of(tiny("run { steps: 10 }")),
+            "tiny.textproto:1: run.steps: is missing (allowed: an integer)");
+  EXPECT_EQ(error_of(tiny("steps: 10"), {}, 1, Purpose::kPlan), "");
+  EXPECT_EQ(error_of(tiny("text: \"tiny.txt\""), {}, 1, Purpose::kPlan), "");
+}
+
+TEST_F(Rules, RefuseValuesOutOfRange) {
+  expect_refused({
+      {{"model.dropout=1"}, "1 is out of range (allowed: at least 0, below 1)"},
+      {{"optimizer.beta1=1"}, "1 is out of range (allowed: at least 0, below 1)"},
+      {{"optimizer.beta2=-0.5"}, "-0.5 is out of range (allowed: at least 0, below 1)"},
+      {{"optimizer.eps=0"}, "0 is out of range (allowed: above 0)"},
+      {{"optimizer.grad_clip=nan"}, "nan is out of range (allowed: at least 0)"},
+      {{"optimizer.weight_decay=inf"}, "inf is out of range (allowed: at least 0)"},
+      {{"data.validation_fraction=1"}, "1 is out of range (allowed: at least 0, below 1)"},
+      {{"data.micro_batch_size=0"}, "0 is out of range (allowed: at least 1, at most 2147483647)"},
+      {{"parallel.zero_stage=4"}, "4 is out of range (allowed: at least 0, at most 3)"},
+      {{"communication.timeout_seconds=0"}, "0 is out of range (allowed: above 0)"},
+      {{"run.keep_checkpoints=0"}, "0 is out of range (allowed: at least 1, at most 2147483647)"},
+      {{"run.save_every=-1"}, "-1 is out of range (allowed: at least 0, at most 2147483647)"},
+      {{"data.global_batch_size=0"},
+       "0 is not a multiple of micro_batch_size 2 x 2 ranks = 4 (allowed: 4)"},
+      {{"schedule.min_learning_rate=1", "schedule.kind=COSINE"},
+       "1 is above optimizer.learning_rate (allowed: at most 0.0003)"},
+      {{"memory.budget=512"},
+       "\"512\" is not a size (allowed: a number and B, KB, KiB, MB, MiB, GB, GiB, TB or TiB, as "
+       "\"512MiB\")"},
+      {{"run.time_limit=2 hours"},
+       "\"2 hours\" is not a duration (allowed: whole numbers of d, h, m and s in that order, as "
+       "\"3h50m\")"},
+      {{"run.name=a/b"},
+       "\"a/b\" cannot begin a folder's name (allowed: letters, digits, '-', '_' and '.', not '.' "
+       "first)"},
+  });
+}
+
+TEST_F(Rules, RefuseLengthsThatDoNotCutIntoBlocks) {
+  expect_refused({
+      {{"model.context_length=514"},
+       "514 rows cannot be cut into equal blocks of 32 to 256 (allowed: multiples of 64, as 512 "
+       "and 576)"},
+      {{"data.seq_length=257", "model.context_length=512"},
+       "257 rows cannot be cut into equal blocks of 32 to 256 (allowed: multiples of 64, as 256 "
+       "and 320)"},
+  });
+  for (const char* length :
+       {"model.context_length=251", "model.context_length=1000", "model.context_length=1024"}) {
+    EXPECT_EQ(error_of_set({length}), "");
+  }
+}
+
+TEST_F(Rules, RefuseWhatComesLater) {
+  expect_refused({
+      {{"precision.mode=FP16"}, "FP16 comes with a later version of memwall (allowed: FP32, FP64)"},
+      {{"precision.mode=BF16"}, "BF16 comes with a later version of memwall (allowed: FP32, FP64)"},
+      {{"optimizer.kind=SGD"}, "SGD comes with a later version of memwall (allowed: ADAMW)"},
+      {{"optimizer.momentum=0.9"},
+       "this field comes with a later version of memwall (allowed: leave it out)"},
+      {{"optimizer.adahessian.probes=1"},
+       "this field comes with a later version of memwall (allowed: leave it out)"},
+      {{"schedule.kind=WSD"},
+       "WSD comes with a later version of memwall (allowed: CONSTANT, COSINE)"},
+      {{"communication.transport=NCCL"},
+       "NCCL comes with a later version of memwall (allowed: AUTO, MPI)"},
+      {{"communication.algorithm=RING"},
+       "RING comes with a later version of memwall (allowed: AUTO, PAIRWISE)"},
+      {{"activation_checkpointing.policy=BLOCK"},
+       "BLOCK comes with a later version of memwall (allowed: NONE)"},
+      {{"activation_checkpointing.keep=attn.*"},
+       "this field comes with a later version of memwall (allowed: leave it out)"},
+      {{"data.tokenizer=gpt2/"},
+       "\"gpt2/\" comes with a later version of memwall (allowed: bytes)"},
+      {{"run.device=CUDA"}, "CUDA comes with a later version of memwall (allowed: AUTO, CPU)"},
+      {{"run.trace_steps=1-2"},
+       "this field comes with a later version of memwall (allowed: leave it out)"},
+  });
+  for (const char* later :
+       {"optimizer.kind=ADAHESSIAN", "schedule.kind=LINEAR", "schedule.kind=INVERSE_SQRT",
+        "communication.transport=SHARED_MEMORY", "communication.transport=STAGED",
+        "activation_checkpointing.policy=SELECTIVE", "activation_checkpointing.preset=x",
+        "optimizer.adahessian.hessian_power=1", "optimizer.adahessian.block_size=1",
+        "optimizer.adahessian.update_every=1"}) {
+    EXPECT_NE(error_of_set({later}).find("comes with a later version"), std::string::npos) << later;
+  }
+}
+
+TEST_F(Rules, APlanHasEveryPrecision) {
+  for (const char* mode : {"FP32", "FP16", "BF16", "FP64"}) {
+    EXPECT_EQ(error_of_set({std::string("precision.mode=") + mode}, 1024, Purpose::kPlan), "");
+  }
+  EXPECT_EQ(error_of_set({"precision.mode=FP16", "precision.backoff=0.25"}, 2, Purpose::kPlan), "");
+  for (const char* later :
+       {"optimizer.kind=SGD", "optimizer.kind=ADAHESSIAN", "activation_checkpointing.policy=BLOCK",
+        "activation_checkpointing.policy=SELECTIVE"}) {
+    EXPECT_NE(error_of_set({later}, 2, Purpose::kPlan), "") << later;
+  }
+}
+
+TEST_F(Rules, RefuseAFieldWithoutEffect) {
+  constexpr const char* kFp16 =
+      "has no effect with a precision.mode other than FP16 (allowed: leave it out)";
+  expect_refused({
+      {{"schedule.min_learning_rate=0"},
+       "has no effect with schedule.kind CONSTANT (allowed: leave it out)"},
+      {{"schedule.decay_steps=5"},
+       "has no effect with schedule.kind CONSTANT (allowed: leave it out)"},
+      {{"precision.initial_loss_scale=1024"}, kFp16},
+      {{"precision.growth_interval=10"}, kFp16},
+      {{"precision.backoff=0.5"}, kFp16},
+      {{"precision.hysteresis=2", "precision.mode=FP64"}, kFp16},
+      {{"precision.min_loss_scale=1"}, kFp16},
+      {{"data.validation_fraction=0.1", "data.tokens=t", "data.validation_tokens=v"},
+       "has no effect with data.validation_tokens (allowed: leave it out)"},
+      {{"data.validation_tokens=v", "data.text=t"},
+       "has no effect with data.text (allowed: leave it out)"},
+      {{"run.eval_every=5", "data.validation_fraction=0"},
+       "has no effect with data.validation_fraction 0 (allowed: leave it out)"},
+      {{"parallel.prefetch_depth=1", "parallel.zero_stage=2"},
+       "has no effect with a parallel.zero_stage below 3 (allowed: leave it out)"},
+      {{"model.init_seed=4", "model.init_from=gpt2"},
+       "has no effect with model.init_from (allowed: leave it out)"},
+  });
+  EXPECT_EQ(error_of_set({"run.eval_every=0", "data.validation_fraction=0"}), "");
+}
+
+TEST_F(Rules, SayAtMostFiveLines) {
+  const std::string error = error_of("");
+  EXPECT_EQ(std::count(error.begin(), error.end(), '\n'), 4);
+  EXPECT_EQ(error.find("tiny.textproto:1: model.num_layers: is missing"), 0u);
+}
+
+TEST_F(Rules, EveryPresetTrainsAndPlans) {
+  const std::string folder = std::string(MEMWALL_SOURCE_DIR) + "/configs/";
+  const std::pair<const char*, int> presets[] = {{"quickstart", 8},  {"gpt2-small", 8},
+                                                 {"gpt2-medium", 8}, {"gpt2-large", 8},
+                                                 {"gpt2-xl", 8},     {"nanogpt-shakespeare", 2}};
+  for (const auto& [name, most_ranks] : presets) {
+    const GivenConfig given = load_config(folder + name + ".textproto");
+    EXPECT_EQ(given.config.run().name(), name);
+    for (int ranks = 1; ranks <= most_ranks; ranks *= 2) {
+      EXPECT_NO_THROW(validate(given, ranks, Purpose::kTrain)) << name << " on " << ranks;
+      EXPECT_NO_THROW(validate(given, ranks, Purpose::kPlan)) << name << " on " << ranks;
+    }
+    const config::Config whole = effective(given.config, 2);
+    EXPECT_GE(whole.data().global_batch_size(), 2);
+  }
+}
+
+// 12 matrices of width^2 a layer and 13 vectors of width, embeddings, the last normalisation.
+TEST_F(Rules, Gpt2PresetsHaveTheirPublishedSizes) {
+  const std::pair<const char*, int64_t> presets[] = {{"gpt2-small", 124439808},
+                                                     {"gpt2-medium", 354823168},
+                                                     {"gpt2-large", 774030080},
+                                                     {"gpt2-xl", 1557611200}};
+  for (const auto& [name, parameters] : presets) {
+    const std::string path = fmt::format("{}/configs/{}.textproto", MEMWALL_SOURCE_DIR, name);
+    const config::Model model = load_config(path).config.model();
+    const int64_t width = model.hidden_size();
+    EXPECT_EQ(model.num_layers() * (12 * width + 13) * width +
+                  (model.vocab_size() + model.context_length() + 2) * width,
+              parameters);
+  }
+}
+
+}  // namespace
+}  // namespace memwall

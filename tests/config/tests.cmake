@@ -1,0 +1,2 @@
+memwall_test(config_test ROOMS config LABELS config)
+memwall_test(config_rules_test ROOMS config LABELS config)
