@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -187,7 +188,11 @@ int run_command_line(int argc, char** argv) {
   const Verb verb = parse(argc, argv, options, exit_code);
   if (!verb) return exit_code;
   try {
-    return static_cast<int>(verb());
+    const ExitCode code = verb();
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+      throw Error("cannot be written", "standard output", "is the disk full?");
+    }
+    return static_cast<int>(code);
   } catch (const Error& error) {
     fmt::print(stderr, "{}\n", error_text(error.what()));
     return static_cast<int>(error.code());

@@ -139,8 +139,8 @@ void print_summary(const PreparedRun& run, const TrainResult& result, Job& job) 
     if (!line.empty()) ranks.push_back(nlohmann::ordered_json::parse(line));
   }
   if (ranks.size() == lines.size()) fmt::print("\n{}", rank_tables(ranks));
-  fmt::print("\n{} after step {}: loss {:.4f}", result.stopped_on_request ? "stopped" : "done",
-             result.step, result.loss);
+  fmt::print("\n{} after step {}", result.stopped_on_request ? "stopped" : "done", result.step);
+  if (!std::isnan(result.loss)) fmt::print(", loss {:.4f}", result.loss);
   if (!std::isnan(result.validation_loss)) {
     fmt::print(", validation loss {:.4f}", result.validation_loss);
   }
@@ -158,7 +158,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
 
   const PreparedRun run = prepare(options, given, job);
   check_ranks_agree(run, comm);
-  job.outside().mark("configuration, plan and data", 0);
+  job.outside().mark("plan_and_data", 0);
   std::unique_ptr<HuggingFaceFolder> source;
   run_together(comm, [&] { source = open_source(run.config); });
   write_record(run, options, job);

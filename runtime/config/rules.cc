@@ -142,9 +142,6 @@ bool is_constant(const config::Config& c) {
 bool has_no_loss_scale(const config::Config& c) {
   return c.precision().mode() != config::Precision::FP16;
 }
-bool gathers_nothing(const config::Config& c) {
-  return c.parallel().zero_stage() < 3;
-}
 bool starts_from_a_folder(const config::Config& c) {
   return c.model().has_init_from();
 }
@@ -158,7 +155,7 @@ bool holds_nothing_out(const config::Config& c) {
   return c.data().validation_tokens().empty() && c.data().validation_fraction() == 0.0;
 }
 constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
-constexpr std::array<NoEffect, 12> kNoEffects = {{
+constexpr std::array<NoEffect, 11> kNoEffects = {{
     {"model.init_seed", "with model.init_from", starts_from_a_folder},
     {"data.validation_tokens", "with data.text", reads_text},
     {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
@@ -169,7 +166,6 @@ constexpr std::array<NoEffect, 12> kNoEffects = {{
     {"precision.backoff", kFp16Only, has_no_loss_scale},
     {"precision.hysteresis", kFp16Only, has_no_loss_scale},
     {"precision.min_loss_scale", kFp16Only, has_no_loss_scale},
-    {"parallel.prefetch_depth", "with a parallel.zero_stage below 3", gathers_nothing, true},
     {"run.eval_every", "with data.validation_fraction 0", holds_nothing_out, true},
 }};
 

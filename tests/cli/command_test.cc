@@ -110,6 +110,14 @@ TEST_F(Command, ErrorsOfSeveralRanksArePrintedOnce) {
   EXPECT_EQ(verb.err.find("'fit'"), verb.err.rfind("'fit'")) << verb.err;
 }
 
+TEST_F(Command, AFullDiskBehindStandardOutputIsAnError) {
+  const std::string line = std::string(MEMWALL_BINARY) + " plan " + place.config().string() +
+                           " --ranks 2 >/dev/full 2>" + place.path("err.log").string();
+  const int status = std::system(line.c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_NE(file_text(place.path("err.log")).find("standard output"), std::string::npos);
+}
+
 TEST_F(Command, WrongRuns) {
   for (const std::string verb : {"eval", "show"}) {
     expect_error(place.memwall({verb, "nowhere"}), 2, {"nowhere"});

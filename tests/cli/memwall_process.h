@@ -47,6 +47,7 @@ class Workplace {
         vocab_size: 256 }
 data { text: "text.txt" seq_length: 16 micro_batch_size: 2 global_batch_size: 4 }
 optimizer { learning_rate: 0.01 }
+schedule { kind: COSINE }
 run { name: "tiny" steps: 6 eval_every: 3 save_every: 3 peak_flops: 1e9 }
 )");
   }

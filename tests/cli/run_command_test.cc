@@ -96,9 +96,18 @@ TEST_F(Run, IsNotStartedOverAndGoesOn) {
   const std::vector<Json> resumed = json_lines(place.path("run/metrics/rank-00000.jsonl"));
   const std::vector<Json> straight = json_lines(place.path("straight/metrics/rank-00000.jsonl"));
   ASSERT_EQ(resumed.size(), 9u);
+  ASSERT_EQ(straight.size(), 9u);
   EXPECT_EQ(resumed[8]["loss"], straight[8]["loss"]);
   // Nothing left to do.
   train("run", 0, {"--resume", "--set", "run.steps=9"});
+}
+
+TEST_F(Run, StopsAtItsTimeLimitAndSaves) {
+  train("run", 2,
+        {"--set", "run.steps=100000", "--set", "run.time_limit=1s", "--set", "run.eval_every=0",
+         "--set", "run.save_every=0"});
+  EXPECT_NE(trained_.find("stopped after step"), std::string::npos) << trained_;
+  EXPECT_EQ(place.memwall({"eval", "run"}).exit_code, 0);
 }
 
 TEST_F(Run, ResumeOfNothingStarts) {

@@ -192,8 +192,6 @@ TEST_F(Rules, RefuseAFieldWithoutEffect) {
        "has no effect with data.text (allowed: leave it out)"},
       {{"run.eval_every=5", "data.validation_fraction=0"},
        "has no effect with data.validation_fraction 0 (allowed: leave it out)"},
-      {{"parallel.prefetch_depth=1", "parallel.zero_stage=2"},
-       "has no effect with a parallel.zero_stage below 3 (allowed: leave it out)"},
       {{"model.init_seed=4", "model.init_from=gpt2"},
        "has no effect with model.init_from (allowed: leave it out)"},
   });

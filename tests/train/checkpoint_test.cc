@@ -43,7 +43,7 @@ void edit(const std::string& path, const std::function<void(std::string&)>& chan
 
 TEST(Checkpoint, SaysWhatWasSaved) {
   const SharedFolder run;
-  Launch launch(run.path(), {.stage = 2});
+  Launch launch(run, {.stage = 2});
   launch.executor().run(launch.plan().program("init"));
   CheckpointInfo saved;
   saved.step = 7;
@@ -67,7 +67,7 @@ TEST(Checkpoint, SaysWhatWasSaved) {
 
 TEST(Checkpoint, OnlyTheNewestAreKept) {
   const SharedFolder run;
-  Launch launch(run.path(), {.stage = 3});
+  Launch launch(run, {.stage = 3});
   save_steps(run, launch, {1, 2, 3, 4}, 2);
   EXPECT_EQ(names_in(run.at("checkpoints")),
             (std::vector<std::string>{"step-00000003", "step-00000004"}));
@@ -77,7 +77,7 @@ TEST(Checkpoint, OnlyTheNewestAreKept) {
 TEST(Checkpoint, WhatIsHalfWrittenIsPassedOver) {
   const SharedFolder run;
   EXPECT_EQ(newest_checkpoint(run.path()), "");
-  Launch launch(run.path(), {});
+  Launch launch(run, {});
   save_steps(run, launch, {1, 2, 3, 4});
   if (leads()) {
     fs::create_directory(run.at("checkpoints/step-00000009"));
@@ -99,7 +99,7 @@ TEST(Checkpoint, WhatIsHalfWrittenIsPassedOver) {
 
 TEST(Checkpoint, DamageIsNamed) {
   const SharedFolder run;
-  Launch launch(run.path(), {.stage = 1});
+  Launch launch(run, {.stage = 1});
   save_steps(run, launch, {1});
   const std::string file = folder_of(run, 1) + "/rank-00000.bin";
   const std::string manifest = folder_of(run, 1) + "/manifest.textproto";
@@ -130,9 +130,9 @@ TEST(Checkpoint, DamageIsNamed) {
 
 TEST(Checkpoint, AnotherModelIsRefused) {
   const SharedFolder run;
-  Launch launch(run.path(), {});
+  Launch launch(run, {});
   save_steps(run, launch, {1});
-  Launch wider(run.path(), {.hidden = 64}), exact(run.path(), {.dtype = DType::kF64});
+  Launch wider(run, {.hidden = 64}), exact(run, {.dtype = DType::kF64});
   const auto message = [&](Launch& other) {
     return error_of([&] { load_checkpoint(folder_of(run, 1), other.executor()); },
                     ExitCode::kBadInput);
@@ -144,10 +144,10 @@ TEST(Checkpoint, AnotherModelIsRefused) {
 TEST(Checkpoint, AnotherRankCountIsRefusedAndNamed) {
   if (world().size() == 1) GTEST_SKIP() << "for several ranks";
   const SharedFolder run;
-  Launch launch(run.path(), {});
+  Launch launch(run, {});
   save_steps(run, launch, {1});
   SelfCommunicator alone;
-  Launch single(run.path(), {}, alone);
+  Launch single(run, {}, alone);
   const std::string message =
       error_of([&] { load_checkpoint(folder_of(run, 1), single.executor()); }, ExitCode::kBadInput);
   EXPECT_NE(message.find("optimizer state cannot be resharded yet"), std::string::npos) << message;
@@ -155,7 +155,7 @@ TEST(Checkpoint, AnotherRankCountIsRefusedAndNamed) {
 
 TEST(Checkpoint, AFullDiskOnOneRankFailsAllAndLeavesWhatWasValid) {
   const SharedFolder run;
-  Launch launch(run.path(), {.stage = 3});
+  Launch launch(run, {.stage = 3});
   save_steps(run, launch, {1});
   {
     std::optional<FileLimit> limit;
@@ -173,13 +173,13 @@ TEST(CheckpointWeights, AreThoseOfOneRank) {
   for (const DType dtype : {DType::kF32, DType::kF64}) {
     for (int64_t stage : {0, 3}) {
       const SharedFolder run;
-      Launch launch(run.path(), {.stage = stage, .dtype = dtype});
+      Launch launch(run, {.stage = stage, .dtype = dtype});
       save_steps(run, launch, {1});
       const auto source = open_checkpoint_weights(folder_of(run, 1));
       SelfCommunicator alone;
-      Launch expected(run.path(), {.dtype = dtype}, alone);
+      Launch expected(run, {.dtype = dtype}, alone);
       expected.executor().run(expected.plan().program("init"));
-      Launch loaded(run.path(), {.dtype = dtype}, alone);
+      Launch loaded(run, {.dtype = dtype}, alone);
       load_weights(*source, loaded.executor());
       for (const Slot& slot : expected.plan().slots) {
         if (slot.kind != SlotKind::kParameter) continue;
@@ -188,7 +188,7 @@ TEST(CheckpointWeights, AreThoseOfOneRank) {
                   0)
             << expected.plan().units[static_cast<size_t>(slot.unit)].name;
       }
-      Launch back(run.path(), {.stage = stage, .dtype = dtype});  // into shards
+      Launch back(run, {.stage = stage, .dtype = dtype});  // into shards
       load_weights(*source, back.executor());
       for (const Slot& slot : back.plan().slots) {
         if (slot.kind != SlotKind::kParameter) continue;
@@ -202,7 +202,7 @@ TEST(CheckpointWeights, AreThoseOfOneRank) {
 
 TEST(CheckpointWeights, AnyRangeCanBeRead) {
   const SharedFolder run;
-  Launch launch(run.path(), {.stage = 3});
+  Launch launch(run, {.stage = 3});
   save_steps(run, launch, {1});
   const auto source = open_checkpoint_weights(folder_of(run, 1));
   EXPECT_FALSE(source->has("wte"));
@@ -222,7 +222,7 @@ TEST(CheckpointWeights, AnyRangeCanBeRead) {
 
 TEST(CheckpointWeights, DamageIsNoticedWhereItIsRead) {
   const SharedFolder run;
-  Launch launch(run.path(), {.stage = 3});
+  Launch launch(run, {.stage = 3});
   save_steps(run, launch, {1});
   edit(folder_of(run, 1) + "/rank-00000.bin", [](std::string& text) { text[1000] ^= 1; });
   const auto source = open_checkpoint_weights(folder_of(run, 1));
@@ -236,9 +236,9 @@ TEST(CheckpointWeights, DamageIsNoticedWhereItIsRead) {
 
 TEST(CheckpointWeights, AnotherModelIsRefused) {
   const SharedFolder run;
-  Launch launch(run.path(), {});
+  Launch launch(run, {});
   save_steps(run, launch, {1});
-  Launch wider(run.path(), {.hidden = 64});
+  Launch wider(run, {.hidden = 64});
   const auto source = open_checkpoint_weights(folder_of(run, 1));
   expect_input_error([&] { load_weights(*source, wider.executor()); }, {"wte.weight", "[256,32]"});
 }

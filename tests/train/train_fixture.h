@@ -23,18 +23,32 @@ namespace memwall::test {
 
 namespace fs = std::filesystem;
 
-// One folder for all ranks; made and removed by rank 0.
+// Text that a model can learn something of.
+inline std::string sample_text(int64_t bytes) {
+  std::string text;
+  for (int64_t word = 0; static_cast<int64_t>(text.size()) < bytes; ++word) {
+    const char* const words[] = {"the ", "memory ", "wall ", "stands. ", "we ", "compile ", "on\n"};
+    text += words[(word * word + word / 3) % 7];
+  }
+  return text;
+}
+
+// One run folder for all ranks, and its text beside it; made and removed by rank 0.
 class SharedFolder {
  public:
   SharedFolder() {
     if (world().rank() == 0) mine_.emplace();
     path_ = world().gather_text(mine_ ? mine_->at("run") : "").front();
-    if (mine_) fs::create_directories(path_);
+    if (mine_) {
+      fs::create_directories(path_);
+      mine_->write("text.txt", sample_text(3000));
+    }
     world().barrier();
   }
   ~SharedFolder() { world().barrier(); }
   const std::string& path() const { return path_; }
   std::string at(const std::string& name) const { return path_ + "/" + name; }
+  std::string text() const { return path_ + "/../text.txt"; }
 
  private:
   std::optional<TemporaryFolder> mine_;
@@ -72,22 +86,9 @@ inline Plan tiny_plan(const TinySettings& tiny, int64_t ranks) {
   return compile(Gpt2(tiny_model(tiny)), settings);
 }
 
-// Text that a model can learn something of.
-inline std::string sample_text(int64_t bytes) {
-  std::string text;
-  for (int64_t word = 0; static_cast<int64_t>(text.size()) < bytes; ++word) {
-    const char* const words[] = {"the ", "memory ", "wall ", "stands. ", "we ", "compile ", "on\n"};
-    text += words[(word * word + word / 3) % 7];
-  }
-  return text;
-}
-
-inline Dataset tiny_data(const std::string& folder, int64_t bytes = 3000) {
-  const std::string path = folder + "/text.txt";
-  if (world().rank() == 0) std::ofstream(path) << sample_text(bytes);
-  world().barrier();
+inline Dataset tiny_data(const std::string& text) {
   DatasetSpec spec;
-  spec.text = path;
+  spec.text = text;
   spec.seq_length = 16;
   spec.vocabulary = 256;
   return open_dataset(spec);
@@ -96,11 +97,11 @@ inline Dataset tiny_data(const std::string& folder, int64_t bytes = 3000) {
 // What one launch of `memwall train` has.
 class Launch {
  public:
-  Launch(const std::string& run_dir, const TinySettings& tiny, Communicator& comm = world())
+  Launch(const SharedFolder& run, const TinySettings& tiny, Communicator& comm = world())
       : plan_(tiny_plan(tiny, comm.size())),
         executor_(plan_, comm, 1),
-        data_(tiny_data(fs::path(run_dir).parent_path().string())) {
-    settings.run_dir = run_dir;
+        data_(tiny_data(run.text())) {
+    settings.run_dir = run.path();
     settings.steps = 6;
     settings.global_batch = 2 * comm.size() * tiny.micro_steps;
     settings.micro_batch = 2;

@@ -128,8 +128,8 @@ TEST(PlanJson, HoldsTheInterfacesKeys) {
   EXPECT_EQ(json["flops"]["model"], plan.totals.model_flops);
   EXPECT_EQ(json["flops"]["run_total"], 1e18);
   EXPECT_EQ(json["padding"], plan.totals.padding_bytes);
-  EXPECT_TRUE(json["communication_buffers"].contains("block*/scatter"));
-  EXPECT_FALSE(json["communication_buffers"].contains("block11/scatter"));
+  EXPECT_TRUE(json["communication_buffers"].contains("block*/gather/cotangent"));
+  EXPECT_FALSE(json["communication_buffers"].contains("block11/gather/cotangent"));
 }
 
 TEST(Progress, SaysWhatMatters) {

@@ -28,13 +28,7 @@ json numbers_of(const json& line) {
 
 // Six steps in one go, and three, a new process and three more.
 void expect_bitwise_resumption(const TinySettings& tiny) {
-  const SharedFolder folder;
-  const std::string straight = folder.at("straight"), broken = folder.at("broken");
-  if (world().rank() == 0) {
-    fs::create_directory(straight);
-    fs::create_directory(broken);
-  }
-  world().barrier();
+  const SharedFolder straight, broken;
   Launch whole(straight, tiny);
   whole.settings.save_every = 6;
   whole.train();
@@ -50,10 +44,10 @@ void expect_bitwise_resumption(const TinySettings& tiny) {
   EXPECT_EQ(second.train([] { FAIL() << "initialised again"; }).step, 6);
 
   const std::string file = "/checkpoints/step-00000006/" + rank_name() + ".bin";
-  const std::string expected = contents_of(straight + file);
+  const std::string expected = contents_of(straight.path() + file);
   EXPECT_FALSE(expected.empty());
-  EXPECT_TRUE(contents_of(broken + file) == expected) << "weights or moments differ";
-  const auto a = metrics_of(straight), b = metrics_of(broken);
+  EXPECT_TRUE(contents_of(broken.path() + file) == expected) << "weights or moments differ";
+  const auto a = metrics_of(straight.path()), b = metrics_of(broken.path());
   ASSERT_EQ(a.size(), 6u);
   ASSERT_EQ(b.size(), 6u);
   for (size_t i = 0; i < 6; ++i) EXPECT_EQ(numbers_of(a[i]), numbers_of(b[i]));
@@ -79,19 +73,19 @@ TEST(Trainer, ResumesBitwiseInFp64) {
 TEST(Trainer, ResumesAtAnotherStage) {
   const SharedFolder folder;
   {
-    Launch first(folder.path(), {.stage = 3});
+    Launch first(folder, {.stage = 3});
     first.settings.steps = 2;
     first.settings.save_every = 2;
     first.train();
   }
-  Launch second(folder.path(), {.stage = 0});
+  Launch second(folder, {.stage = 0});
   second.settings.resume = true;
   second.settings.steps = 4;
   second.train();
   const auto lines = metrics_of(folder.path());
   ASSERT_EQ(lines.size(), 4u);
   const SharedFolder other;
-  Launch straight(other.path(), {.stage = 0});
+  Launch straight(other, {.stage = 0});
   straight.settings.steps = 4;
   straight.train();
   EXPECT_EQ(numbers_of(metrics_of(other.path())[3]), numbers_of(lines[3]));
@@ -103,7 +97,7 @@ void raise_on_last_rank(int number) {
 
 TEST(Trainer, Sigusr1SavesAndStops) {
   const SharedFolder folder;
-  Launch launch(folder.path(), {.stage = 3});
+  Launch launch(folder, {.stage = 3});
   const TrainResult result = launch.train([] { raise_on_last_rank(SIGUSR1); });
   EXPECT_TRUE(result.stopped_on_request);
   EXPECT_EQ(result.step, 1);
@@ -113,7 +107,7 @@ TEST(Trainer, Sigusr1SavesAndStops) {
 
 TEST(Trainer, Sigusr2SavesAndGoesOn) {
   const SharedFolder folder;
-  Launch launch(folder.path(), {});
+  Launch launch(folder, {});
   const TrainResult result = launch.train([] { raise_on_last_rank(SIGUSR2); });
   EXPECT_FALSE(result.stopped_on_request);
   EXPECT_EQ(result.step, 6);
@@ -122,7 +116,7 @@ TEST(Trainer, Sigusr2SavesAndGoesOn) {
 
 TEST(Trainer, TheTimeLimitSavesAndStops) {
   const SharedFolder folder;
-  Launch launch(folder.path(), {});
+  Launch launch(folder, {});
   launch.settings.time_limit_seconds = 1e-6;
   EXPECT_TRUE(launch.train().stopped_on_request);
   EXPECT_EQ(names_in(folder.at("checkpoints")), std::vector<std::string>{"step-00000001"});
@@ -130,7 +124,7 @@ TEST(Trainer, TheTimeLimitSavesAndStops) {
 
 TEST(Trainer, ResumeWithoutACheckpointStartsFresh) {
   const SharedFolder folder;
-  Launch launch(folder.path(), {});
+  Launch launch(folder, {});
   launch.settings.resume = true;
   launch.settings.steps = 1;
   testing::internal::CaptureStdout();
@@ -144,7 +138,7 @@ TEST(Trainer, ResumeWithoutACheckpointStartsFresh) {
 TEST(Trainer, AFinishedRunHasNothingLeftToDo) {
   const SharedFolder folder;
   for (const bool resume : {false, true}) {
-    Launch launch(folder.path(), {});
+    Launch launch(folder, {});
     launch.settings.steps = 2;
     launch.settings.save_every = 2;
     launch.settings.resume = resume;
@@ -156,7 +150,7 @@ TEST(Trainer, AFinishedRunHasNothingLeftToDo) {
 TEST(Trainer, LogsAreCutToTheCheckpoint) {
   const SharedFolder folder;
   {
-    Launch launch(folder.path(), {.stage = 3});
+    Launch launch(folder, {.stage = 3});
     launch.settings.steps = 5;
     launch.settings.eval_every = 1;
     launch.settings.save_every = 2;
@@ -168,7 +162,7 @@ TEST(Trainer, LogsAreCutToTheCheckpoint) {
   std::ofstream(folder.at("metrics/" + rank_name() + ".jsonl"), std::ios::app)
       << "{\"step\":6,\"lo";
   world().barrier();
-  Launch launch(folder.path(), {.stage = 3});
+  Launch launch(folder, {.stage = 3});
   launch.settings.resume = true;
   launch.settings.eval_every = 1;
   launch.train();
@@ -177,6 +171,7 @@ TEST(Trainer, LogsAreCutToTheCheckpoint) {
   EXPECT_EQ(after[3], before[3]);  // as it was, clocks included
   EXPECT_NE(after[4], before[4]);
   for (size_t i = 0; i < 5; ++i) EXPECT_EQ(numbers_of(after[i]), numbers_of(before[i]));
+  world().barrier();  // rank 0 writes it
   const auto validation = json_lines(folder.at("validation.jsonl"));
   ASSERT_EQ(validation.size(), 6u);
   for (size_t i = 0; i < 6; ++i) EXPECT_EQ(validation[i]["step"], i + 1);
@@ -184,7 +179,7 @@ TEST(Trainer, LogsAreCutToTheCheckpoint) {
 
 TEST(Trainer, AnotherTextIsRefusedOnResume) {
   const SharedFolder folder;
-  Launch launch(folder.path(), {});
+  Launch launch(folder, {});
   launch.settings.steps = launch.settings.save_every = 1;
   launch.train();
   launch.settings.resume = true;
@@ -233,7 +228,7 @@ TEST(Trainer, MetricsHaveEveryKeyAndPlannedIsMeasured) {
       SCOPED_TRACE(testing::Message() << "stage " << stage << " micro " << micro_steps);
       const SharedFolder folder;
       for (const bool resume : {false, true}) {
-        Launch launch(folder.path(), {.stage = stage, .micro_steps = micro_steps});
+        Launch launch(folder, {.stage = stage, .micro_steps = micro_steps});
         launch.settings.resume = resume;
         launch.settings.steps = resume ? 4 : 3;
         launch.settings.eval_every = 2;
@@ -250,9 +245,28 @@ TEST(Trainer, MetricsHaveEveryKeyAndPlannedIsMeasured) {
   }
 }
 
+// A weight that is not a number: the step is skipped, said so, and not counted.
+TEST(Trainer, SkippedStepsLeaveTheStateAndTheCountOfSteps) {
+  const SharedFolder folder;
+  Launch launch(folder, {});
+  launch.settings.steps = launch.settings.save_every = 2;
+  launch.train(
+      [&] { launch.executor().slot(SlotKind::kParameter, 0).as<float>()[0] = std::nanf(""); });
+  const auto lines = metrics_of(folder.path());
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[1]["skipped"], true);
+  EXPECT_EQ(lines[1]["loss"], "nan");
+  EXPECT_EQ(lines[1]["grad_norm"], "nan");
+  const std::string checkpoint = folder.at("checkpoints/step-00000002");
+  EXPECT_EQ(read_checkpoint_summary(checkpoint).info.applied_steps, 0);
+  std::vector<float> bias(32);
+  open_checkpoint_weights(checkpoint)->read("ln_f.bias", 0, std::span(bias));
+  for (float value : bias) EXPECT_EQ(value, 0.0f);
+}
+
 TEST(Trainer, TheMetricsAreTheSameOnAllRanks) {
   const SharedFolder folder;
-  Launch launch(folder.path(), {.stage = 2});
+  Launch launch(folder, {.stage = 2});
   launch.train();
   std::string mine;
   for (const json& line : metrics_of(folder.path())) mine += numbers_of(line).dump();
@@ -261,11 +275,11 @@ TEST(Trainer, TheMetricsAreTheSameOnAllRanks) {
 
 TEST(Trainer, EvaluationDoesNotDependOnTheRanks) {
   const SharedFolder folder;
-  Launch launch(folder.path(), {.stage = 3});
+  Launch launch(folder, {.stage = 3});
   launch.executor().run(launch.plan().program("init"));
   const Evaluation found = evaluate(launch.executor(), launch.data().validation, 16, 2);
   SelfCommunicator alone;
-  Launch single(folder.path(), {}, alone);
+  Launch single(folder, {}, alone);
   single.executor().run(single.plan().program("init"));
   const Evaluation expected = evaluate(single.executor(), single.data().validation, 16, 2);
   EXPECT_EQ(found.tokens, expected.tokens);
@@ -277,7 +291,7 @@ TEST(Trainer, EvaluationDoesNotDependOnTheRanks) {
 
 TEST(Trainer, AFullDiskWhileLoggingEndsTheRun) {
   const SharedFolder folder;
-  Launch launch(folder.path(), {});
+  Launch launch(folder, {});
   const FileLimit limit(4000);
   const std::string message = error_of([&] { launch.train(); }, ExitCode::kFailed);
   EXPECT_NE(message.find(".jsonl: cannot write: "), std::string::npos) << message;
@@ -286,7 +300,7 @@ TEST(Trainer, AFullDiskWhileLoggingEndsTheRun) {
 
 TEST(Trainer, EvaluationWithoutDataIsRefused) {
   const SharedFolder folder;
-  Launch launch(folder.path(), {});
+  Launch launch(folder, {});
   launch.settings.eval_every = 1;
   Dataset data = launch.data();
   data.validation = {};

@@ -1,0 +1,111 @@
+#include "runtime/train/step_runner.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <span>
+
+namespace memwall {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+template <class T>
+std::span<T> elements_of(const Tensor& tensor) {
+  return {tensor.as<T>(), static_cast<size_t>(tensor.elements())};
+}
+
+const UnitAttributes& optimizer_attributes(const Plan& plan) {
+  for (const Step& step : plan.program("update").steps) {
+    if (step.op == Op::kAdamW) return std::get<UnitAttributes>(step.attributes);
+  }
+  throw InternalError("the update has no optimizer step");
+}
+
+}  // namespace
+
+StepRunner::StepRunner(Executor& executor, const TokenRange& training,
+                       const TrainSettings& settings)
+    : executor_(executor),
+      settings_(settings),
+      sampler_(training, settings.sampling, settings.seq_length,
+               static_cast<uint64_t>(settings.seed)),
+      layout_{executor.comm().size(), settings.micro_batch, settings.global_batch},
+      beta1_(optimizer_attributes(executor.plan()).beta1),
+      beta2_(optimizer_attributes(executor.plan()).beta2),
+      samples_(static_cast<size_t>(settings.micro_batch)) {
+  check(layout_.micro_steps() == executor.plan().micro_steps, "the plan has another global batch");
+  const Shape sequences{settings.micro_batch, settings.seq_length};
+  check(executor.slot(SlotKind::kTokens).elements() == sequences.elements(),
+        "the plan has other sequences");
+}
+
+double StepRunner::tokens() const {
+  return static_cast<double>(settings_.global_batch * settings_.seq_length);
+}
+
+std::vector<std::string> StepRunner::programs() const {
+  if (executor_.plan().micro_steps == 1) return {"last_micro", "update"};
+  return {"micro", "last_micro", "update"};
+}
+
+double& StepRunner::scalar(Scalar which) {
+  return executor_.slot(SlotKind::kScalars).as<double>()[static_cast<int64_t>(which)];
+}
+
+void StepRunner::write_scalars(int64_t step, int64_t applied, const StepRequests& requests) {
+  const auto t = static_cast<double>(applied + 1);
+  scalar(Scalar::kSeed) = loss_scale_ / tokens();
+  scalar(Scalar::kLossScale) = loss_scale_;
+  scalar(Scalar::kLearningRate) = settings_.schedule.at(step);
+  scalar(Scalar::kBeta1Correction) = 1.0 - std::pow(beta1_, t);
+  scalar(Scalar::kBeta2Correction) = 1.0 - std::pow(beta2_, t);
+  scalar(Scalar::kStopRequest) = encode(requests);
+}
+
+void StepRunner::feed(int64_t step, int64_t micro_step) {
+  fill_micro_batch(sampler_, layout_, step, micro_step, executor_.comm().rank(),
+                   elements_of<int32_t>(executor_.slot(SlotKind::kTokens)),
+                   elements_of<int32_t>(executor_.slot(SlotKind::kTargets)), samples_);
+  if (const Slot* index = executor_.plan().find_slot(SlotKind::kSampleIndex)) {
+    std::copy(samples_.begin(), samples_.end(), executor_.slot(*index).as<int64_t>());
+  }
+}
+
+void StepRunner::read_scalars(StepReport& report) {
+  report.loss = scalar(Scalar::kLoss);
+  report.grad_norm = scalar(Scalar::kGradNorm);
+  report.learning_rate = scalar(Scalar::kLearningRate);
+  report.loss_scale = scalar(Scalar::kLossScale);
+  report.skipped = scalar(Scalar::kSkip) != 0.0;
+  report.agreed = decode_requests(scalar(Scalar::kStopAgreed));
+}
+
+StepReport StepRunner::run(int64_t step, int64_t applied, const StepRequests& requests) {
+  StepReport report;
+  const Plan& plan = executor_.plan();
+  const Ledger before = executor_.comm().ledger();
+  const auto start = Clock::now();
+  write_scalars(step, applied, requests);
+  for (int64_t a = 0; a < plan.micro_steps; ++a) {
+    const auto input_start = Clock::now();
+    feed(step, a);
+    report.input_seconds += seconds_between(input_start, Clock::now());
+    executor_.run(plan.program(a + 1 < plan.micro_steps ? "micro" : "last_micro"), a);
+  }
+  const auto update_start = Clock::now();
+  executor_.run(plan.program("update"));
+  const auto end = Clock::now();
+  report.micro_step_seconds = seconds_between(start, update_start) - report.input_seconds;
+  report.update_seconds = seconds_between(update_start, end);
+  report.seconds = seconds_between(start, end);
+  report.traffic = difference(executor_.comm().ledger(), before);
+  read_scalars(report);
+  return report;
+}
+
+}  // namespace memwall
