@@ -76,10 +76,11 @@ void check_agreement(Communicator& comm,
       if (field(theirs, i) == field(first, i) && field(theirs, i + 1) == field(first, i + 1)) {
         continue;
       }
-      throw InputError("the ranks disagree about the " + (i < first.size() ? first[i] : theirs[i]) +
-                           ": " + rank_on_host(rank, theirs[0]) + " has " + field(theirs, i + 1) +
-                           ", " + rank_on_host(0, first[0]) + " has " + field(first, i + 1),
-                       "", "start every rank with the same binary and files");
+      throw SharedError("the ranks disagree about the " +
+                            (i < first.size() ? first[i] : theirs[i]) + ": " +
+                            rank_on_host(rank, theirs[0]) + " has " + field(theirs, i + 1) + ", " +
+                            rank_on_host(0, first[0]) + " has " + field(first, i + 1),
+                        "", "start every rank with the same binary and files", ExitCode::kBadInput);
     }
   }
 }
@@ -93,9 +94,9 @@ void throw_together(Communicator& comm, std::exception_ptr mine) {
   const bool alike = std::all_of(all.begin(), all.end(), [&](const auto& fields) {
     return failed(fields) && fields[2] == message;
   });
-  throw Error(message,
-              alike ? "" : rank_on_host(static_cast<size_t>(first - all.begin()), (*first)[0]), "",
-              static_cast<ExitCode>(std::stoi((*first)[1])));
+  throw SharedError(
+      message, alike ? "" : rank_on_host(static_cast<size_t>(first - all.begin()), (*first)[0]), "",
+      static_cast<ExitCode>(std::stoi((*first)[1])));
 }
 
 }  // namespace memwall

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "comm/agree.h"
 #include "comm/host.h"
 #include "comm/make_communicator.h"
 #include "memory/arena.h"
@@ -90,11 +91,12 @@ ExitCode Job::fail(const std::exception& error) const {
   const auto* ours = dynamic_cast<const Error*>(&error);
   const ExitCode code = ours != nullptr ? ours->code() : ExitCode::kFailed;
   std::fflush(stdout);
-  if (ranks() > 1) {
+  const bool shared = dynamic_cast<const SharedError*>(&error) != nullptr;
+  if (ranks() > 1 && !shared) {
     const std::string where = speaks() ? "" : session_->where() + ": ";
     abort_all(error_text(where + error.what()), code);
   }
-  fmt::print(stderr, "{}\n", error_text(error.what()));
+  if (speaks()) fmt::print(stderr, "{}\n", error_text(error.what()));
   return code;
 }
 

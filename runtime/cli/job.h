@@ -35,8 +35,8 @@ class Job {
   int threads() const { return threads_; }
   int cores() const { return cores_; }
 
-  // Reports an error that ends the command: alone it returns the exit code, a rank of several
-  // ends the whole job with it.
+  // Reports the error that ends the command, and returns its exit code. An error that other ranks
+  // do not know of ends the whole job instead.
   ExitCode fail(const std::exception& error) const;
 
  private:

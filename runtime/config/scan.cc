@@ -23,6 +23,7 @@ class Path {
     scopes_.pop_back();
   }
   const std::string& field() const { return field_; }
+  std::string message() const { return scope().substr(0, scope().rfind('.')); }
 
  private:
   std::string scope() const { return scopes_.empty() ? "" : scopes_.back(); }
@@ -47,11 +48,14 @@ std::vector<FieldToken> scan_fields(const std::string& text) {
     const bool is_name = token.type == Tokenizer::TYPE_IDENTIFIER && !value_follows && !in_list;
     if (is_name) path.name(token.text);
     if (token.text == "{" || token.text == "<") path.open();
+    const std::string before_closing = path.field();
     if (token.text == "}" || token.text == ">") path.close();
     if (token.text == "[") in_list = true;
     if (token.text == "]") in_list = false;
+    // Where a value is due, whatever stands there is about the field that lacks it.
+    const std::string& field = value_follows ? before_closing : path.field();
+    out.push_back({token.line, token.column, field, path.message(), is_name});
     value_follows = token.text == ":" || (value_follows && token.text == "-");
-    out.push_back({token.line, token.column, path.field(), is_name});
   }
   return out;
 }

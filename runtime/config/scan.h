@@ -10,6 +10,7 @@ namespace memwall {
 struct FieldToken {
   int line = 0, column = 0;  // from 0, as protobuf counts
   std::string field;         // dotted path as written, whether the schema knows it or not
+  std::string scope;         // the message open after the token, "" outside all
   bool names_field = false;  // the token is the field's name
 };
 

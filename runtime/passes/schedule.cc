@@ -66,7 +66,7 @@ std::vector<int32_t> completion(const Graph& graph, int64_t prefetch_depth) {
       auto& starts = later[node.op];
       complete[i] = read;
       if (prefetch_depth == 0) {
-        complete[i] = std::min(position + 1, end);
+        complete[i] = position;
       } else if (static_cast<int64_t>(starts.size()) >= prefetch_depth) {
         const int32_t limit = starts[starts.size() - static_cast<size_t>(prefetch_depth)];
         complete[i] = std::min(complete[i], limit);

@@ -38,7 +38,7 @@ TEST(Agreement, ADifferenceNamesItemRanksHostsAndValues) {
   if (world().size() == 1) GTEST_SKIP() << "for several ranks";
   const Items items = {{"configuration", "abc"}, {"plan", is_last(world()) ? "5 6" : "7:8"}};
   const std::string message =
-      shared_message<InputError>([&] { check_agreement(world(), items); }, ExitCode::kBadInput);
+      shared_message<SharedError>([&] { check_agreement(world(), items); }, ExitCode::kBadInput);
   const std::string last = std::to_string(world().size() - 1);
   EXPECT_NE(message.find("disagree about the plan: rank " + last + " on " + host_name() +
                          " has '5 6', rank 0 on " + host_name() + " has '7:8'"),
@@ -52,7 +52,7 @@ TEST(Agreement, AnItemThatARankLacksIsADifference) {
     Items items = {{"version", "1"}};
     if (is_last(world()) == last_has_more) items.emplace_back("cpu features", "avx2");
     const std::string message =
-        shared_message<InputError>([&] { check_agreement(world(), items); }, ExitCode::kBadInput);
+        shared_message<SharedError>([&] { check_agreement(world(), items); }, ExitCode::kBadInput);
     EXPECT_NE(message.find("cpu features"), std::string::npos) << message;
     EXPECT_NE(message.find("has nothing"), std::string::npos) << message;
   }

@@ -2,7 +2,9 @@
 // matter; what is planned is what is moved and touched.
 #include <gtest/gtest.h>
 
+#include "comm/agree.h"
 #include "comm/self/self_communicator.h"
+#include "runtime/base/hash.h"
 #include "tests/support/delayed.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/pmpi_shim.h"
@@ -51,7 +53,9 @@ TEST(Stages, AgreeBitwise) {
       }
       EXPECT_EQ(outcomes[0], outcomes[1]);
       EXPECT_EQ(outcomes[2], outcomes[3]);
-      if (micro_steps == 1) EXPECT_EQ(outcomes[1], outcomes[2]);
+      if (micro_steps == 1) {
+        EXPECT_EQ(outcomes[1], outcomes[2]);
+      }
       for (const TinyRun::Step& step : outcomes[0].steps) EXPECT_TRUE(std::isfinite(step.loss));
       EXPECT_NE(outcomes[0].steps[0].loss, outcomes[0].steps[3].loss);
     }
@@ -123,6 +127,31 @@ TEST(Stages, PlannedTrafficIsWhatMpiSends) {
       compare(Collective::kReduceScatter, t.reduce_scatter);
       compare(Collective::kAllReduce, t.all_reduce);
     }
+  }
+}
+
+// A rank with another plan, here two collectives swapped, is found before anything runs.
+TEST(Stages, ASwappedPlanIsFoundAtStartUp) {
+  TinyRun run(dropping(DType::kF32), settings_of(3, 1, 0), world());
+  Plan plan = run.plan();
+  EXPECT_NO_THROW(check_agreement(world(), {{"plan", hash_hex(plan_hash(plan))}}));
+  if (world().rank() == 1) {
+    std::vector<Step*> scatters;
+    for (Program& program : plan.programs) {
+      for (Step& step : program.steps) {
+        if (step.op == Op::kReduceScatter) scatters.push_back(&step);
+      }
+    }
+    ASSERT_GE(scatters.size(), 2u);
+    std::swap(*scatters[0], *scatters[1]);
+  }
+  try {
+    check_agreement(world(), {{"plan", hash_hex(plan_hash(plan))}});
+    FAIL() << "a swapped plan was accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kBadInput);
+    EXPECT_NE(std::string(error.what()).find("plan"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("rank 1"), std::string::npos) << error.what();
   }
 }
 
