@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -81,6 +81,12 @@ ExitCode generate_verb(const GenerateOptions& options, Job& job) {
   spec.dropout = 0.0;
   spec.time = std::min(trained_positions(run.config),
                        round_up(static_cast<int64_t>(tokens.size()) + options.tokens, kWindowStep));
+  if (job.speaks() && run.config.data().tokens_size() > 0) {
+    fmt::print(stderr,
+               "memwall: warning: the run was trained on token files; its tokens are taken "
+               "for what data.tokenizer says, {}\n",
+               run.config.data().tokenizer());
+  }
   CompileSettings settings = inference_settings(comm.size());
   settings.next_token = true;
   const auto model = load_model(run, spec, settings, job);

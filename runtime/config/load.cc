@@ -64,12 +64,25 @@ const FieldToken* token_at_fault(const std::vector<FieldToken>& tokens, const Pa
   return after == tokens.begin() ? nullptr : &*std::prev(after);
 }
 
+constexpr std::string_view kNoField = "Expected identifier";
+
 std::string as_reason(std::string message) {
+  if (message.starts_with(kNoField)) message.replace(0, kNoField.size(), "Expected a field");
+  if (message.ends_with("got: ")) message.replace(message.size() - 2, 2, " the end of the file");
   if (message.ends_with('.')) message.pop_back();
   if (!message.empty()) {
     message[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(message[0])));
   }
   return message;
+}
+
+// Where the message open at `token` may have a field, or end, something else stands.
+Problem no_field(const ParseError& error, const std::string& file, const FieldToken& token) {
+  const FieldPath path = find_field(token.scope);
+  return {
+      fmt::format("{}:{}{}{}", file, token.line + 1, token.scope.empty() ? "" : ": ", token.scope),
+      as_reason(error.message),
+      path.known ? allowed_values(*path.leaf()) : allowed_fields(*path.scope)};
 }
 
 Problem explain(const ParseError& error, const std::string& file, const std::string& text) {
@@ -79,6 +92,7 @@ Problem explain(const ParseError& error, const std::string& file, const std::str
     return {fmt::format("{}:{}", file, error.line + 1), as_reason(error.message),
             allowed_fields(*config::Config::descriptor())};
   }
+  if (error.message.starts_with(kNoField)) return no_field(error, file, *token);
   const FieldPath path = find_field(token->field);
   const std::string at = fmt::format("{}:{}: {}", file, token->line + 1, token->field);
   if (!path.known) return {at, "no such field", allowed_fields(*path.scope)};

@@ -53,6 +53,7 @@ struct Node {
   Phase phase = Phase::kForward;
   int32_t block = 0;          // 0: embedding, 1 + i: block i, last: head
   bool recomputed = false;    // a clone that restores an evicted value
+  bool repeats_forward = false;  // kChunked: a backward body that runs a live forward's body again
   NodeId origin = -1;         // the node (of the graph this one was rewritten from) it derives from
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;

@@ -6,6 +6,7 @@
 
 #include "optim/adamw.h"
 #include "runtime/graph/model.h"
+#include "runtime/passes/evict.h"
 #include "runtime/plan/plan.h"
 
 namespace memwall {
@@ -15,6 +16,7 @@ struct CompileSettings {
   int64_t zero_stage = 0;       // 0 to 3 (Rajbhandari et al. 2020)
   int64_t micro_steps = 1;      // accumulated a step
   int64_t prefetch_depth = 0;   // regions that gathers run ahead; transfers in flight
+  CheckpointPolicy checkpointing;
   int64_t init_seed = 0;
   AdamWSettings adamw;
   double grad_clip = 0.0;       // 0: off

@@ -73,6 +73,61 @@ class Evictor {
 
 Graph evict(const Graph& graph, const Evicted& evicted) { return Evictor(graph, evicted).run(); }
 
+namespace {
+
+bool matches(std::string_view pattern, std::string_view name) {
+  if (pattern.empty()) return name.empty();
+  if (pattern.front() == '*') {
+    for (size_t skip = 0; skip <= name.size(); ++skip) {
+      if (matches(pattern.substr(1), name.substr(skip))) return true;
+    }
+    return false;
+  }
+  return !name.empty() && name.front() == pattern.front() &&
+         matches(pattern.substr(1), name.substr(1));
+}
+
+// Forward values of blocks that no later block reads.
+std::vector<char> inside_blocks(const Graph& graph) {
+  std::vector<char> inside(graph.values.size(), 0);
+  for (size_t i = 0; i < graph.values.size(); ++i) {
+    const Node& node = graph.nodes[static_cast<size_t>(graph.values[i].node)];
+    inside[i] = node.phase == Phase::kForward && node.block > 0 && node.block < graph.last_block &&
+                !is_alias(node.op);
+  }
+  for (const Node& node : graph.nodes) {
+    for (ValueId v : node.inputs) {
+      const bool crosses = node.phase == Phase::kForward && node.block != graph.producer(v).block;
+      if (crosses) inside[static_cast<size_t>(v)] = 0;
+    }
+  }
+  return inside;
+}
+
+}  // namespace
+
+Evicted evicted_by(const CheckpointPolicy& policy, const Graph& graph) {
+  if (policy.kind == Checkpointing::kNone) return is_gathered_parameter;
+  std::vector<char> dropped = inside_blocks(graph);
+  if (policy.kind == Checkpointing::kSelective) {
+    for (const std::string& pattern : policy.keep) {
+      bool found = false;
+      for (size_t i = 0; i < dropped.size(); ++i) {
+        const Node& node = graph.nodes[static_cast<size_t>(graph.values[i].node)];
+        if (node.block == 0 || node.block == graph.last_block || !matches(pattern, node.name)) {
+          continue;
+        }
+        found = true;
+        if (node.op != Op::kAllGather) dropped[i] = 0;
+      }
+      if (!found) throw InputError("no node is named " + pattern, "activation_checkpointing.keep");
+    }
+  }
+  return [dropped = std::move(dropped)](const Graph& g, ValueId v) {
+    return dropped[static_cast<size_t>(v)] != 0 || is_gathered_parameter(g, v);
+  };
+}
+
 bool is_gathered_parameter(const Graph& graph, ValueId v) {
   const Node& node = graph.producer(v);
   return node.op == Op::kAllGather && node.phase == Phase::kForward;

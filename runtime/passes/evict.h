@@ -4,6 +4,8 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "runtime/graph/graph.h"
 
@@ -17,5 +19,19 @@ Graph evict(const Graph& graph, const Evicted& evicted);
 
 // Gathered parameters: what stage 3 does not keep.
 bool is_gathered_parameter(const Graph& graph, ValueId v);
+
+// Activations of Transformer blocks that a checkpointing policy does not keep.
+enum class Checkpointing : uint8_t {
+  kNone,       // keep all
+  kBlock,      // keep each block's input (Chen et al. 2016, "Training deep nets with sublinear
+               // memory cost")
+  kSelective,  // keep each block's input and what the patterns name
+};
+struct CheckpointPolicy {
+  Checkpointing kind = Checkpointing::kNone;
+  std::vector<std::string> keep;  // node names, "*" stands for any characters
+};
+// Throws InputError where a pattern names no node of the graph's blocks.
+Evicted evicted_by(const CheckpointPolicy& policy, const Graph& graph);
 
 }  // namespace memwall

@@ -203,6 +203,8 @@ Body instantiate_body(const Graph& graph, const Node& chunked, const PlacedBody&
     Step step = describe(placed.graph, node);
     step.name = chunked.name + "/" + node.name;
     step.backward = chunked.phase == Phase::kBackward;
+    step.recomputed =
+        chunked.recomputed || (chunked.repeats_forward && node.phase == Phase::kForward);
     step.block = chunked.block;
     step.flops *= body.count;
     for (ValueId v : node.inputs) step.inputs.push_back(address.at(v));

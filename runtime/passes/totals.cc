@@ -44,7 +44,13 @@ void total(Plan& plan, const Model& model, int64_t lower_bound) {
     for (const Step& step : program.steps) {
       count_transfer(step, times, plan.ranks, totals);
       totals.dram_bytes += times * step.dram_bytes;
-      if (step.recomputed) totals.recomputed_flops += times * step.flops;
+      if (step.op == Op::kChunked) {
+        for (const Step& inner : program.bodies[static_cast<size_t>(step.body)].steps) {
+          if (inner.recomputed) totals.recomputed_flops += times * inner.flops;
+        }
+      } else if (step.recomputed) {
+        totals.recomputed_flops += times * step.flops;
+      }
     }
   }
   for (const Slot& slot : plan.slots) {

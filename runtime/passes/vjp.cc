@@ -37,7 +37,7 @@ using BodyCache = std::map<BodyKey, GradientBody>;
 constexpr char kSummed = 2;
 
 struct Merged {
-  NodeId forward;
+  NodeId forward, backward;
   std::vector<ValueId> results;  // the backward node's copies of the forward's results
 };
 
@@ -373,7 +373,7 @@ void Backward::chunked() {
   const NodeId id = graph_.add(std::move(back), types);
   const std::vector<ValueId> outputs = graph_.nodes[static_cast<size_t>(id)].outputs;
   for (size_t k = 0; k < parts.size(); ++k) record(parts[k], outputs[k]);
-  merged_.push_back({forward, {outputs.begin() + static_cast<int64_t>(parts.size()), outputs.end()}});
+  merged_.push_back({forward, id, {outputs.begin() + static_cast<int64_t>(parts.size()), outputs.end()}});
 }
 
 }  // namespace
@@ -386,10 +386,12 @@ ValueId vjp(Graph& graph, ValueId loss, ValueId seed, const VjpHooks& hooks) {
   const std::vector<int32_t> uses = count_uses(graph);
   for (const Merged& merge : backward.merged()) {
     const Node& forward = graph.nodes[static_cast<size_t>(merge.forward)];
+    graph.nodes[static_cast<size_t>(merge.backward)].repeats_forward = true;
     const bool alone = std::all_of(forward.outputs.begin(), forward.outputs.end(), [&](ValueId v) {
       return uses[static_cast<size_t>(v)] == 0;
     });
     if (!alone) continue;
+    graph.nodes[static_cast<size_t>(merge.backward)].repeats_forward = false;
     for (size_t k = 0; k < forward.outputs.size(); ++k) {
       if (forward.outputs[k] == loss) loss = merge.results[k];
     }

@@ -104,6 +104,7 @@ TEST_F(Command, ErrorsOfSeveralRanksArePrintedOnce) {
     const size_t first = outcome.err.find("memwall: ");
     EXPECT_NE(first, std::string::npos) << outcome.err;
     EXPECT_EQ(outcome.err.find("memwall: ", first + 1), std::string::npos) << outcome.err;
+    EXPECT_EQ(outcome.err.find("terminated while"), std::string::npos) << outcome.err;
   }
   const Outcome verb = place.memwall({"fit"}, 2);
   EXPECT_EQ(verb.exit_code, 2);

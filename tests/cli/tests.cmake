@@ -1,6 +1,7 @@
 memwall_test(sampling_test ROOMS cli LABELS cli)
 memwall_test(text_test ROOMS cli LABELS cli)
 memwall_test(settings_test ROOMS cli LABELS cli)
+memwall_test(run_folder_test ROOMS cli RANKS 1 2 LABELS cli)
 memwall_test(every_field_test ROOMS cli LABELS cli)
 foreach(name command_test plan_command_test run_command_test)
   memwall_test(${name} ROOMS base LABELS cli LIBRARIES nlohmann_json::nlohmann_json)

@@ -44,6 +44,26 @@ TEST_F(ConfigTest, NamesFileLineFieldAndWhatIsAllowed) {
        "tiny.textproto:8: data: expected \"{\", found \"3\" (allowed: text, tokens, "
        "validation_tokens, tokenizer, validation_fraction, seq_length, micro_batch_size, "
        "global_batch_size, sampling)"},
+      {"num_layers: 2", "num_layers:\n}",
+       "tiny.textproto:3: model.num_layers: expected integer, got: } (allowed: an integer)"},
+      {"micro_batch_size: 2\n}", "micro_batch_size: 2;;\n}",
+       "tiny.textproto:10: data: expected a field, got: ; (allowed: text, tokens, "
+       "validation_tokens, tokenizer, validation_fraction, seq_length, micro_batch_size, "
+       "global_batch_size, sampling)"},
+      {"run { steps: 10 }", "memory { budget: \"1GB\"",
+       "tiny.textproto:12: memory: expected a field, got the end of the file (allowed: budget)"},
+      {"run { steps: 10 }", "memory { budget:",
+       "tiny.textproto:12: memory.budget: expected string, got the end of the file (allowed: "
+       "text)"},
+      {"run { steps: 10 }", "memory { budget: \"1GB\" } }",
+       "tiny.textproto:12: expected a field, got: } (allowed: model, data, optimizer, schedule, "
+       "precision, parallel, communication, activation_checkpointing, memory, run)"},
+      {"run { steps: 10 }", "memory { budget: \"1GB }",
+       "tiny.textproto:12: memory.budget: string literals cannot cross line boundaries (allowed: "
+       "text)"},
+      {"num_heads: 4", "num_heads: 99999999999999999999",
+       "tiny.textproto:4: model.num_heads: integer out of range (99999999999999999999) (allowed: "
+       "an integer)"},
       {"run { steps: 10 }", "optimizer { adahessian { probe: 1 } }",
        "tiny.textproto:12: optimizer.adahessian.probe: no such field (allowed: hessian_power, "
        "block_size, update_every, probes)"},

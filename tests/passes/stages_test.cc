@@ -37,6 +37,10 @@ CompileSettings settings_of(int64_t stage, int64_t micro_steps, int64_t depth) {
   return s;
 }
 
+int64_t activations(const Plan& plan) {
+  return plan.program("last_micro").maximum[static_cast<size_t>(Category::kActivations)];
+}
+
 GptSpec dropping(DType dtype) {
   GptSpec spec = tiny_spec(dtype);
   spec.dropout = 0.1;
@@ -81,6 +85,28 @@ TEST(Stages, DoNotDependOnTiming) {
               << late;
           EXPECT_GT(poison.poisoned_bytes(), 0);
         }
+      }
+    }
+  }
+}
+
+// What is recomputed has the bits it had.
+TEST(Stages, DoNotDependOnCheckpointing) {
+  for (int64_t stage : {0, 3}) {
+    for (int64_t micro_steps : {1, 2}) {
+      TinyRun plain(dropping(DType::kF32), settings_of(stage, micro_steps, 0), world());
+      const Outcome expected = outcome_of(plain, 3);
+      for (const CheckpointPolicy& policy :
+           {CheckpointPolicy{Checkpointing::kBlock, {}},
+            CheckpointPolicy{Checkpointing::kSelective, {"*/attn/attention", "*/attn/residual"}}}) {
+        CompileSettings settings = settings_of(stage, micro_steps, 0);
+        settings.checkpointing = policy;
+        TinyRun run(dropping(DType::kF32), settings, world());
+        PoisoningObserver poison(run.executor());
+        run.executor().set_observer(&poison);
+        EXPECT_EQ(outcome_of(run, 3), expected) << "stage " << stage << " micro " << micro_steps;
+        EXPECT_GT(run.plan().totals.recomputed_flops, plain.plan().totals.recomputed_flops);
+        EXPECT_LT(activations(run.plan()), activations(plain.plan()));
       }
     }
   }
