@@ -35,8 +35,8 @@ class Communicator {
   // In place; the sum in rank order. Scalars only. `receive`: all_reduce_receive_bytes(...).
   virtual Ticket all_reduce(double* values, int64_t count, void* receive) = 0;
 
-  virtual void progress() = 0;            // moves what can be moved without blocking
-  virtual void wait(Ticket ticket) = 0;   // until that call, and all before it, are complete
+  virtual void progress() = 0;           // moves what can be moved without blocking
+  virtual void wait(Ticket ticket) = 0;  // until that call, and all before it, are complete
 
   // Blocking, for start-up, evaluation and saving: they do not count as the step's traffic.
   virtual void barrier() = 0;

@@ -24,8 +24,9 @@ Arena::Arena(int64_t bytes) : bytes_(round_up(bytes, kPage)) {
   void* address = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED) {
-    throw Error("the arena of " + std::to_string(bytes_) + " bytes cannot be mapped: " +
-                std::strerror(errno), "", "less memory, or a larger limit (ulimit -v)");
+    throw Error("the arena of " + std::to_string(bytes_) +
+                    " bytes cannot be mapped: " + std::strerror(errno),
+                "", "less memory, or a larger limit (ulimit -v)");
   }
   data_ = static_cast<std::byte*>(address);
   // Huge pages would make more resident than was written. A kernel without them refuses the advice.

@@ -29,9 +29,8 @@ Placed place_intervals(const std::vector<Interval>& intervals, int64_t alignment
   placed.lower_bound = most_alive(intervals, alignment);
   std::vector<size_t> order(intervals.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return intervals[a].bytes > intervals[b].bytes;
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return intervals[a].bytes > intervals[b].bytes; });
   std::vector<size_t> done;  // by offset
   for (size_t k : order) {
     const Interval& mine = intervals[k];
@@ -45,9 +44,9 @@ Placed place_intervals(const std::vector<Interval>& intervals, int64_t alignment
     }
     placed.offsets[k] = offset;
     placed.bytes = std::max(placed.bytes, offset + bytes);
-    const auto at = std::upper_bound(done.begin(), done.end(), offset, [&](int64_t o, size_t other) {
-      return o < placed.offsets[other];
-    });
+    const auto at =
+        std::upper_bound(done.begin(), done.end(), offset,
+                         [&](int64_t o, size_t other) { return o < placed.offsets[other]; });
     done.insert(at, k);
   }
   return placed;

@@ -12,9 +12,9 @@ struct Interval {
 };
 
 struct Placed {
-  std::vector<int64_t> offsets;   // of each interval, multiples of `alignment`
-  int64_t bytes = 0;              // the region's size
-  int64_t lower_bound = 0;        // most bytes alive at once (rounded up to the alignment)
+  std::vector<int64_t> offsets;  // of each interval, multiples of `alignment`
+  int64_t bytes = 0;             // the region's size
+  int64_t lower_bound = 0;       // most bytes alive at once (rounded up to the alignment)
 };
 
 // Largest first, each at the lowest offset free for its whole lifetime ("greedy by size", Pisarchyk

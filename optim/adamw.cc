@@ -2,8 +2,9 @@
 
 namespace memwall {
 
-AdamWState emit_adamw(const Scope& scope, int64_t unit, int64_t parts, const AdamWSettings& settings,
-                      const AdamWState& state, ValueId gradient, ValueId scalars) {
+AdamWState emit_adamw(const Scope& scope, int64_t unit, int64_t parts,
+                      const AdamWSettings& settings, const AdamWState& state, ValueId gradient,
+                      ValueId scalars) {
   UnitAttributes a;
   a.unit = unit;
   a.parts = parts;

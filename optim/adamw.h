@@ -17,8 +17,9 @@ struct AdamWState {
 
 // One step on a unit's flat buffers, or this rank's shards of them (parts = ranks). `scalars`:
 // f64[kScalarCount] as step control left them.
-AdamWState emit_adamw(const Scope& scope, int64_t unit, int64_t parts, const AdamWSettings& settings,
-                      const AdamWState& state, ValueId gradient, ValueId scalars);
+AdamWState emit_adamw(const Scope& scope, int64_t unit, int64_t parts,
+                      const AdamWSettings& settings, const AdamWState& state, ValueId gradient,
+                      ValueId scalars);
 
 // Reads f64[2 + norm_parts] {loss sum, stop requests, partial sums of squares} and completes the
 // scalars: loss, norm, what gradients are multiplied with, whether the step is skipped.

@@ -13,7 +13,9 @@ namespace memwall {
 inline uint64_t hash_bytes(const void* data, size_t bytes, uint64_t seed = 0) {
   return XXH3_64bits_withSeed(data, bytes, seed);
 }
-inline uint64_t hash_text(std::string_view text) { return hash_bytes(text.data(), text.size()); }
+inline uint64_t hash_text(std::string_view text) {
+  return hash_bytes(text.data(), text.size());
+}
 
 inline std::string hash_hex(uint64_t hash) {  // sixteen hexadecimal digits
   char buffer[17];

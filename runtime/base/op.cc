@@ -3,16 +3,45 @@
 namespace memwall {
 namespace {
 
-constexpr std::array<std::string_view, kOpCount> kNames = {
-    "state", "operand", "view", "shard_view", "concat", "replicate", "fill", "copy", "add", "bias",
-    "column_sum", "gemm", "sum", "layer_norm", "layer_norm_grad", "layer_norm_scale_grad", "gelu",
-    "gelu_grad", "dropout", "causal_softmax", "softmax_grad", "embedding", "embedding_grad",
-    "cross_entropy", "cross_entropy_grad", "chunked", "all_gather", "reduce_scatter", "all_reduce",
-    "initialize", "sum_squares", "step_control", "adamw"};
+constexpr std::array<std::string_view, kOpCount> kNames = {"state",
+                                                           "operand",
+                                                           "view",
+                                                           "shard_view",
+                                                           "concat",
+                                                           "replicate",
+                                                           "fill",
+                                                           "copy",
+                                                           "add",
+                                                           "bias",
+                                                           "column_sum",
+                                                           "gemm",
+                                                           "sum",
+                                                           "layer_norm",
+                                                           "layer_norm_grad",
+                                                           "layer_norm_scale_grad",
+                                                           "gelu",
+                                                           "gelu_grad",
+                                                           "dropout",
+                                                           "causal_softmax",
+                                                           "softmax_grad",
+                                                           "embedding",
+                                                           "embedding_grad",
+                                                           "cross_entropy",
+                                                           "cross_entropy_grad",
+                                                           "chunked",
+                                                           "all_gather",
+                                                           "reduce_scatter",
+                                                           "all_reduce",
+                                                           "initialize",
+                                                           "sum_squares",
+                                                           "step_control",
+                                                           "adamw"};
 
 }  // namespace
 
-std::string_view op_name(Op op) { return kNames[static_cast<size_t>(op)]; }
+std::string_view op_name(Op op) {
+  return kNames[static_cast<size_t>(op)];
+}
 
 std::optional<Op> parse_op(std::string_view name) {
   for (size_t i = 0; i < kOpCount; ++i) {

@@ -15,20 +15,20 @@ namespace memwall {
 // The op list. Shapes are row-major; (a, b) -> (c) names inputs and results.
 enum class Op : uint8_t {
   // Leaves and aliases: they cost nothing and become no step.
-  kState,       // () -> (slot)             the contents of a persistent slot
-  kOperand,     // () -> (x)                an operand of the enclosing body
-  kView,        // (buffer) -> (part)       elements [offset, offset + count), any shape
-  kShardView,   // (buffer) -> (shard)      this rank's slice of a whole buffer
-  kConcat,      // (parts...) -> (buffer)   parts at given offsets, covering the buffer
-  kReplicate,   // (x) -> (x)               a whole parameter buffer enters the graph (stage 0-2)
+  kState,      // () -> (slot)             the contents of a persistent slot
+  kOperand,    // () -> (x)                an operand of the enclosing body
+  kView,       // (buffer) -> (part)       elements [offset, offset + count), any shape
+  kShardView,  // (buffer) -> (shard)      this rank's slice of a whole buffer
+  kConcat,     // (parts...) -> (buffer)   parts at given offsets, covering the buffer
+  kReplicate,  // (x) -> (x)               a whole parameter buffer enters the graph (stage 0-2)
   // Movement and arithmetic.
-  kFill,        // ([scalars]) -> (x)       value, or value * scalars[scalar]
-  kCopy,        // (x, [place]) -> (y)      y = x, converting the dtype; y lies in `place`
-  kAdd,         // (a, b) -> (c)
-  kBias,        // (x, b) -> (y)            x (batch, rows, width) + b (batch, width)
-  kColumnSum,   // (x) -> (b)               sums over rows, (batch, rows, width) -> (batch, width)
-  kGemm,        // (a, b) -> (c)
-  kSum,         // (x) -> (f64[1])
+  kFill,       // ([scalars]) -> (x)       value, or value * scalars[scalar]
+  kCopy,       // (x, [place]) -> (y)      y = x, converting the dtype; y lies in `place`
+  kAdd,        // (a, b) -> (c)
+  kBias,       // (x, b) -> (y)            x (batch, rows, width) + b (batch, width)
+  kColumnSum,  // (x) -> (b)               sums over rows, (batch, rows, width) -> (batch, width)
+  kGemm,       // (a, b) -> (c)
+  kSum,        // (x) -> (f64[1])
   // Transformer primitives.
   kLayerNorm,           // (x, gamma, beta) -> (y, mean, rstd)
   kLayerNormGrad,       // (dy, x, gamma, mean, rstd) -> (dx)
@@ -72,14 +72,18 @@ struct NoAttributes {
 struct StateAttributes {
   int64_t slot = 0;
   template <class V>
-  void fields(V&& v) { v("slot", slot); }
+  void fields(V&& v) {
+    v("slot", slot);
+  }
   bool operator==(const StateAttributes&) const = default;
 };
 
 struct ViewAttributes {
   int64_t offset = 0;  // elements
   template <class V>
-  void fields(V&& v) { v("offset", offset); }
+  void fields(V&& v) {
+    v("offset", offset);
+  }
   bool operator==(const ViewAttributes&) const = default;
 };
 
@@ -87,7 +91,10 @@ struct FillAttributes {
   double value = 0.0;
   int64_t scalar = -1;  // a Scalar to multiply with, or -1
   template <class V>
-  void fields(V&& v) { v("value", value); v("scalar", scalar); }
+  void fields(V&& v) {
+    v("value", value);
+    v("scalar", scalar);
+  }
   bool operator==(const FillAttributes&) const = default;
 };
 
@@ -95,14 +102,18 @@ struct FillAttributes {
 // a tensor seen as (batch, rows, width), elements [0, width) of each row, rows `stride` apart.
 struct RowsAttributes {
   int64_t batch = 1, rows = 0, width = 0;
-  int64_t stride = 0;        // elements between rows, >= width
-  double epsilon = 0.0;      // layer norm
+  int64_t stride = 0;    // elements between rows, >= width
+  double epsilon = 0.0;  // layer norm
   // Causal softmax inside a chunk: row r is query (iteration % period) * rows + r.
   int64_t period = 1;
   template <class V>
   void fields(V&& v) {
-    v("batch", batch); v("rows", rows); v("width", width); v("stride", stride);
-    v("epsilon", epsilon); v("period", period);
+    v("batch", batch);
+    v("rows", rows);
+    v("width", width);
+    v("stride", stride);
+    v("epsilon", epsilon);
+    v("period", period);
   }
   bool operator==(const RowsAttributes&) const = default;
 };
@@ -122,15 +133,25 @@ struct GemmAttributes {
   int64_t limit_rows = 0, limit_period = 1;
   template <class V>
   void fields(V&& v) {
-    v("batch", batch); v("m", m); v("n", n); v("k", k);
-    v("a.batch", a.batch); v("a.row", a.row); v("a.column", a.column);
-    v("b.batch", b.batch); v("b.row", b.row); v("b.column", b.column);
-    v("c.batch", c.batch); v("c.row", c.row); v("c.column", c.column);
+    v("batch", batch);
+    v("m", m);
+    v("n", n);
+    v("k", k);
+    v("a.batch", a.batch);
+    v("a.row", a.row);
+    v("a.column", a.column);
+    v("b.batch", b.batch);
+    v("b.row", b.row);
+    v("b.column", b.column);
+    v("c.batch", c.batch);
+    v("c.row", c.row);
+    v("c.column", c.column);
     v("alpha", alpha);
     int64_t which = static_cast<int64_t>(limit);
     v("limit", which);
     limit = static_cast<GemmLimit>(which);
-    v("limit_rows", limit_rows); v("limit_period", limit_period);
+    v("limit_rows", limit_rows);
+    v("limit_period", limit_period);
   }
   bool operator==(const GemmAttributes&) const = default;
 };
@@ -145,8 +166,15 @@ struct DropoutAttributes {
   int64_t total_rows = 0, period = 1;
   template <class V>
   void fields(V&& v) {
-    v("rate", rate); v("seed", seed); v("site", site); v("samples", samples); v("heads", heads);
-    v("rows", rows); v("width", width); v("total_rows", total_rows); v("period", period);
+    v("rate", rate);
+    v("seed", seed);
+    v("site", site);
+    v("samples", samples);
+    v("heads", heads);
+    v("rows", rows);
+    v("width", width);
+    v("total_rows", total_rows);
+    v("period", period);
   }
   bool operator==(const DropoutAttributes&) const = default;
 };
@@ -155,25 +183,32 @@ struct DropoutAttributes {
 // this rank holds.
 struct UnitAttributes {
   int64_t unit = 0;
-  int64_t parts = 1;   // kSumSquares: partial sums; kInitialize, kAdamW: 1 = whole, ranks = a shard
-  int64_t seed = 0;    // kInitialize
+  int64_t parts = 1;  // kSumSquares: partial sums; kInitialize, kAdamW: 1 = whole, ranks = a shard
+  int64_t seed = 0;   // kInitialize
   double beta1 = 0.0, beta2 = 0.0, epsilon = 0.0, weight_decay = 0.0;  // kAdamW
   template <class V>
   void fields(V&& v) {
-    v("unit", unit); v("parts", parts); v("seed", seed); v("beta1", beta1); v("beta2", beta2);
-    v("epsilon", epsilon); v("weight_decay", weight_decay);
+    v("unit", unit);
+    v("parts", parts);
+    v("seed", seed);
+    v("beta1", beta1);
+    v("beta2", beta2);
+    v("epsilon", epsilon);
+    v("weight_decay", weight_decay);
   }
   bool operator==(const UnitAttributes&) const = default;
 };
 
 // reduced: f64[3 + parts - 1] = {loss sum, stop requests, norm partials...}.
 struct StepControlAttributes {
-  int64_t norm_parts = 1;   // how many partial sums of squares follow, added in order
-  double loss_factor = 1.0; // loss = loss sum * loss_factor
-  double grad_clip = 0.0;   // largest global norm; 0: no clipping
+  int64_t norm_parts = 1;    // how many partial sums of squares follow, added in order
+  double loss_factor = 1.0;  // loss = loss sum * loss_factor
+  double grad_clip = 0.0;    // largest global norm; 0: no clipping
   template <class V>
   void fields(V&& v) {
-    v("norm_parts", norm_parts); v("loss_factor", loss_factor); v("grad_clip", grad_clip);
+    v("norm_parts", norm_parts);
+    v("loss_factor", loss_factor);
+    v("grad_clip", grad_clip);
   }
   bool operator==(const StepControlAttributes&) const = default;
 };
@@ -184,13 +219,15 @@ struct ChunkedAttributes {
   int64_t count = 0;
   int64_t body = -1;  // index of the body graph (graph) or of the body's steps (plan)
   template <class V>
-  void fields(V&& v) { v("count", count); v("body", body); }
+  void fields(V&& v) {
+    v("count", count);
+    v("body", body);
+  }
   bool operator==(const ChunkedAttributes&) const = default;
 };
 
-using Attributes =
-    std::variant<NoAttributes, StateAttributes, ViewAttributes, FillAttributes, RowsAttributes,
-                 GemmAttributes, DropoutAttributes, UnitAttributes, StepControlAttributes,
-                 ChunkedAttributes>;
+using Attributes = std::variant<NoAttributes, StateAttributes, ViewAttributes, FillAttributes,
+                                RowsAttributes, GemmAttributes, DropoutAttributes, UnitAttributes,
+                                StepControlAttributes, ChunkedAttributes>;
 
 }  // namespace memwall

@@ -16,8 +16,8 @@ using RandomBlock = std::array<uint32_t, 4>;
 // 128 random bits for block `block` of `stream` under the user's `seed`.
 inline RandomBlock random_block(uint64_t seed, uint32_t stream, uint64_t block) {
   const r123::Philox4x32 philox;
-  const r123::Philox4x32::ctr_type counter{{static_cast<uint32_t>(block),
-                                            static_cast<uint32_t>(block >> 32), stream, 0u}};
+  const r123::Philox4x32::ctr_type counter{
+      {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), stream, 0u}};
   const r123::Philox4x32::key_type key{
       {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}};
   const auto bits = philox(counter, key);

@@ -8,18 +8,18 @@ namespace memwall {
 
 enum class Scalar : int64_t {
   // Written by the host before the step.
-  kSeed,             // seed of backward: loss scale / (ranks * micro-steps)
-  kLossScale,        // what the host divides out again: see optim/
+  kSeed,       // seed of backward: loss scale / (ranks * micro-steps)
+  kLossScale,  // what the host divides out again: see optim/
   kLearningRate,
   kBeta1Correction,  // 1 - beta1^t
   kBeta2Correction,  // 1 - beta2^t
   kStopRequest,      // signals of this rank, a small bit set as a number; summed over ranks
   // Written by the update program.
-  kLoss,             // mean over the global batch
-  kGradNorm,         // global, unscaled, before clipping
-  kGradScale,        // what the update multiplies gradients with: unscale and clip
-  kSkip,             // 1 where the norm is not finite: the update leaves everything as it is
-  kStopAgreed,       // sum of kStopRequest over ranks
+  kLoss,        // mean over the global batch
+  kGradNorm,    // global, unscaled, before clipping
+  kGradScale,   // what the update multiplies gradients with: unscale and clip
+  kSkip,        // 1 where the norm is not finite: the update leaves everything as it is
+  kStopAgreed,  // sum of kStopRequest over ranks
   kCount
 };
 

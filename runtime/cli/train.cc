@@ -101,8 +101,10 @@ void initialise(Executor& executor, const HuggingFaceFolder* source) {
   if (source != nullptr) load_weights(*source, executor);
 }
 
-std::unique_ptr<HuggingFaceFolder> open_source(const config::Config& config) {
-  if (config.model().init_from().empty()) return nullptr;
+// The model to start from; null where there is none, or where a checkpoint stands in its stead.
+std::unique_ptr<HuggingFaceFolder> open_source(const PreparedRun& run) {
+  const config::Config& config = run.config;
+  if (config.model().init_from().empty() || !newest_checkpoint(run.folder).empty()) return nullptr;
   auto source = std::make_unique<HuggingFaceFolder>(config.model().init_from());
   const GptSpec spec = gpt_spec(config);
   const Gpt2Config wanted{spec.layers,  spec.hidden,     spec.heads,
@@ -110,9 +112,10 @@ std::unique_ptr<HuggingFaceFolder> open_source(const config::Config& config) {
   if (source->config() == wanted) return source;
   const Gpt2Config& found = source->config();
   throw InputError(
-      fmt::format("holds another model: {} layers, width {}, {} heads, context {}, vocabulary {}",
+      fmt::format("holds another model: {} layers, width {}, {} heads, context {}, vocabulary {}, "
+                  "layer norm epsilon {}",
                   found.num_layers, found.hidden_size, found.num_heads, found.context_length,
-                  found.vocab_size),
+                  found.vocab_size, found.layer_norm_epsilon),
       config.model().init_from(), "the fields of `model` must say the same");
 }
 
@@ -160,7 +163,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
   check_ranks_agree(run, comm);
   job.outside().mark("plan_and_data", 0);
   std::unique_ptr<HuggingFaceFolder> source;
-  run_together(comm, [&] { source = open_source(run.config); });
+  run_together(comm, [&] { source = open_source(run); });
   write_record(run, options, job);
 
   std::unique_ptr<Executor> executor;

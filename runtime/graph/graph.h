@@ -49,12 +49,12 @@ struct Graph;
 struct Node {
   Op op = Op::kCopy;
   Attributes attributes;
-  std::string name;           // path-like, "block3/attn/qkv"
+  std::string name;  // path-like, "block3/attn/qkv"
   Phase phase = Phase::kForward;
-  int32_t block = 0;          // 0: embedding, 1 + i: block i, last: head
-  bool recomputed = false;    // a clone that restores an evicted value
+  int32_t block = 0;             // 0: embedding, 1 + i: block i, last: head
+  bool recomputed = false;       // a clone that restores an evicted value
   bool repeats_forward = false;  // kChunked: a backward body that runs a live forward's body again
-  NodeId origin = -1;         // the node (of the graph this one was rewritten from) it derives from
+  NodeId origin = -1;  // the node (of the graph this one was rewritten from) it derives from
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
   // Accumulation: output k is addends[k] + result. Empty, or one entry an output (kNoValue: none).
@@ -68,14 +68,14 @@ struct Node {
 
 struct GraphOutput {
   ValueId value = kNoValue;
-  int64_t slot = -1;          // main graphs: the slot that holds the value afterwards
+  int64_t slot = -1;  // main graphs: the slot that holds the value afterwards
 };
 
 struct Graph {
   std::vector<Value> values;
   std::vector<Node> nodes;
-  std::vector<GraphOutput> outputs;     // bodies: results in order
-  int32_t last_block = 0;               // the head's
+  std::vector<GraphOutput> outputs;  // bodies: results in order
+  int32_t last_block = 0;            // the head's
 
   // Appends `node`, whose outputs get the given types; checks inputs and arity.
   NodeId add(Node node, const std::vector<Type>& types);
@@ -88,7 +88,7 @@ struct Graph {
 // Where new nodes go and how they are labelled.
 struct Scope {
   Graph& graph;
-  std::string prefix;                   // "block3/attn"
+  std::string prefix;  // "block3/attn"
   Phase phase = Phase::kForward;
   int32_t block = 0;
 

@@ -26,8 +26,8 @@ class Model {
   // Flat buffers padded for `ranks` equal shards.
   virtual std::vector<Unit> units(int64_t ranks) const = 0;
   virtual DType dtype() const = 0;
-  virtual int64_t batch() const = 0;       // sequences a rank and micro-step
-  virtual int64_t time() const = 0;        // tokens a sequence
+  virtual int64_t batch() const = 0;  // sequences a rank and micro-step
+  virtual int64_t time() const = 0;   // tokens a sequence
   virtual int64_t vocabulary() const = 0;
   virtual bool has_dropout() const = 0;
 

@@ -143,7 +143,8 @@ class DeadCode {
     const NodeId added = to.add(std::move(node), types);
     size_t next = 0;
     for (size_t k = 0; k < keep.size(); ++k) {
-      if (keep[k]) rewriter.set(old.outputs[k], to.nodes[static_cast<size_t>(added)].outputs[next++]);
+      if (keep[k])
+        rewriter.set(old.outputs[k], to.nodes[static_cast<size_t>(added)].outputs[next++]);
     }
   }
 
@@ -154,6 +155,8 @@ class DeadCode {
 
 }  // namespace
 
-Graph without_dead_code(const Graph& graph) { return DeadCode(graph).run(); }
+Graph without_dead_code(const Graph& graph) {
+  return DeadCode(graph).run();
+}
 
 }  // namespace memwall

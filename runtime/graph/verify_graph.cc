@@ -45,8 +45,7 @@ void verify_types(const Graph& graph, const Node& node) {
     require(node.op == Op::kChunked || (rules.accumulates && k == 0), node, "cannot accumulate");
     const Type& addend = graph.type(node.addends[k]);
     const Type& output = graph.type(node.outputs[k]);
-    require(addend.dtype == output.dtype &&
-                addend.shape.elements() == output.shape.elements(),
+    require(addend.dtype == output.dtype && addend.shape.elements() == output.shape.elements(),
             node, "the addend differs from the result");
   }
 }

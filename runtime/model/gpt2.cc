@@ -51,7 +51,9 @@ class UnitBuilder {
 
 // Dropout sites: the embedding, then three a block.
 enum BlockSite : int64_t { kAttentionSite, kResidualSite, kMlpSite, kSitesPerBlock };
-int64_t site_of(int64_t layer, BlockSite site) { return 1 + layer * kSitesPerBlock + site; }
+int64_t site_of(int64_t layer, BlockSite site) {
+  return 1 + layer * kSitesPerBlock + site;
+}
 
 RowsAttributes rows_attributes(int64_t rows, int64_t width, int64_t batch = 1) {
   RowsAttributes r;
@@ -141,14 +143,13 @@ ValueId Gpt2::embedding(const Scope& scope, const ModelInputs& inputs) const {
   type.shape = Shape{spec_.time * d};
   const ValueId positions =
       scope.emit("wpe.rows", Op::kView, ViewAttributes{wpe.offset}, {buffer}, type);
-  const ValueId sum = scope.emit("positions", Op::kBias, rows_attributes(spec_.batch, spec_.time * d),
-                                 {x, positions});
+  const ValueId sum = scope.emit("positions", Op::kBias,
+                                 rows_attributes(spec_.batch, spec_.time * d), {x, positions});
   return dropout(scope, sum, inputs, 0);
 }
 
 // One iteration: `rows` query rows of one sequence, all heads.
-std::shared_ptr<const Graph> Gpt2::attention_body(int64_t rows, int64_t site,
-                                                  bool drops) const {
+std::shared_ptr<const Graph> Gpt2::attention_body(int64_t rows, int64_t site, bool drops) const {
   Graph body;
   const Scope scope{body, "", Phase::kForward, 0};
   const int64_t d = spec_.hidden, h = spec_.heads, t = spec_.time, size = d / h;
@@ -340,8 +341,7 @@ ValueId Gpt2::next_token_logits(Graph& graph, const ModelInputs& inputs, ValueId
   const ValueId states = hidden(graph, inputs);
   const Scope scope{graph, "head", Phase::kForward, graph.last_block};
   const int64_t d = spec_.hidden, v = spec_.vocabulary;
-  const ValueId row =
-      scope.emit("row", Op::kEmbedding, rows_attributes(1, d), {position, states});
+  const ValueId row = scope.emit("row", Op::kEmbedding, rows_attributes(1, d), {position, states});
   const ValueId table = parameter(scope, inputs.unit_buffer(scope, 0), 0, "wte.weight");
   GemmAttributes g = plain_gemm(1, v, d);
   g.b = {0, 1, d};

@@ -11,8 +11,8 @@ namespace memwall {
 
 struct GptSpec {
   int64_t layers = 0, hidden = 0, heads = 0, context = 0, vocabulary = 0;
-  int64_t batch = 1;         // sequences a rank and micro-step
-  int64_t time = 0;          // tokens a sequence, at most `context`
+  int64_t batch = 1;  // sequences a rank and micro-step
+  int64_t time = 0;   // tokens a sequence, at most `context`
   double dropout = 0.0;
   int64_t dropout_seed = 0;
   double layer_norm_epsilon = 1e-5;
@@ -48,7 +48,8 @@ class Gpt2 : public Model {
  private:
   // Final hidden states (batch * time, hidden), after the last layer norm.
   ValueId hidden(Graph& graph, const ModelInputs& inputs) const;
-  ValueId parameter(const Scope& scope, ValueId buffer, int64_t unit, const std::string& name) const;
+  ValueId parameter(const Scope& scope, ValueId buffer, int64_t unit,
+                    const std::string& name) const;
   ValueId embedding(const Scope& scope, const ModelInputs& inputs) const;
   ValueId block(const Scope& scope, ValueId x, int64_t layer, const ModelInputs& inputs) const;
   ValueId attention(const Scope& scope, ValueId qkv, const ModelInputs& inputs, int64_t site) const;

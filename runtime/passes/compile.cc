@@ -97,10 +97,9 @@ class Compiler {
     const ModelInputs in = inputs(sharding, scope, true);
     ValueId loss = model_.loss_sum(graph, in, 1);
     const Scope head{graph, "head", Phase::kBackward, graph.last_block};
-    const ValueId seed = scope.emit("seed", Op::kView,
-                                    ViewAttributes{static_cast<int64_t>(Scalar::kSeed)},
-                                    {sharding.state(scope, SlotKind::kScalars)},
-                                    {DType::kF64, {1}, Placement::kReplicated});
+    const ValueId seed = scope.emit(
+        "seed", Op::kView, ViewAttributes{static_cast<int64_t>(Scalar::kSeed)},
+        {sharding.state(scope, SlotKind::kScalars)}, {DType::kF64, {1}, Placement::kReplicated});
     VjpHooks hooks;
     hooks.accumulator = [&](const Scope& at, const Node& gather) {
       return sharding.accumulator(at, gather);
@@ -270,8 +269,9 @@ void check_budget(const Plan& plan, int64_t budget_bytes) {
             [&](size_t a, size_t b) { return plan.totals.at_peak[a] > plan.totals.at_peak[b]; });
   std::string consumers;
   for (size_t k = 0; k < 4; ++k) {
-    consumers += fmt::format("{}{} {:.1f} MiB", k ? ", " : "", name_of(static_cast<Category>(order[k])),
-                             static_cast<double>(plan.totals.at_peak[order[k]]) / (1 << 20));
+    consumers +=
+        fmt::format("{}{} {:.1f} MiB", k ? ", " : "", name_of(static_cast<Category>(order[k])),
+                    static_cast<double>(plan.totals.at_peak[order[k]]) / (1 << 20));
   }
   throw BudgetError(
       fmt::format("the plan needs {:.1f} MiB a rank, {:.1f} MiB more than the budget; the largest "

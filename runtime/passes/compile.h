@@ -13,16 +13,16 @@ namespace memwall {
 
 struct CompileSettings {
   int64_t ranks = 1;
-  int64_t zero_stage = 0;       // 0 to 3 (Rajbhandari et al. 2020)
-  int64_t micro_steps = 1;      // accumulated a step
-  int64_t prefetch_depth = 0;   // regions that gathers run ahead; transfers in flight
+  int64_t zero_stage = 0;      // 0 to 3 (Rajbhandari et al. 2020)
+  int64_t micro_steps = 1;     // accumulated a step
+  int64_t prefetch_depth = 0;  // regions that gathers run ahead; transfers in flight
   CheckpointPolicy checkpointing;
   int64_t init_seed = 0;
   AdamWSettings adamw;
-  double grad_clip = 0.0;       // 0: off
-  bool train = true;            // programs init, micro, last_micro, update
-  bool evaluate = true;         // program evaluate
-  bool next_token = false;      // program next_token
+  double grad_clip = 0.0;   // 0: off
+  bool train = true;        // programs init, micro, last_micro, update
+  bool evaluate = true;     // program evaluate
+  bool next_token = false;  // program next_token
   std::string target = "cpu";
 };
 

@@ -71,7 +71,9 @@ class Evictor {
 
 }  // namespace
 
-Graph evict(const Graph& graph, const Evicted& evicted) { return Evictor(graph, evicted).run(); }
+Graph evict(const Graph& graph, const Evicted& evicted) {
+  return Evictor(graph, evicted).run();
+}
 
 namespace {
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "runtime/base/collective.h"
 #include "memory/placement.h"
+#include "runtime/base/collective.h"
 #include "runtime/base/math.h"
 #include "runtime/graph/ops/op_rules.h"
 #include "runtime/passes/place_body.h"
@@ -47,8 +47,9 @@ class Placer {
     for (int attempt = 0;; ++attempt) {
       if (attempt == 8) {
         const CopyNeeded& copy = storage_.copies.front();
-        const Node& node = copy.node >= 0 ? graph_.nodes[static_cast<size_t>(copy.node)]
-                                          : graph_.producer(graph_.outputs[static_cast<size_t>(copy.index)].value);
+        const Node& node =
+            copy.node >= 0 ? graph_.nodes[static_cast<size_t>(copy.node)]
+                           : graph_.producer(graph_.outputs[static_cast<size_t>(copy.index)].value);
         throw InternalError("storage does not settle in program " + request_.name, node.name);
       }
       complete_ = completion(graph_, request_.prefetch_depth);
@@ -67,8 +68,7 @@ class Placer {
     Extra extra;
     if (node.op == Op::kReduceScatter) {
       const Type& shard = graph_.type(node.outputs[0]);
-      extra.bytes =
-          reduce_scatter_receive_bytes(plan_.ranks, shard.shape.elements(), shard.dtype);
+      extra.bytes = reduce_scatter_receive_bytes(plan_.ranks, shard.shape.elements(), shard.dtype);
       extra.category = Category::kCommunication;
     } else if (node.op == Op::kAllReduce) {
       extra.bytes =
@@ -123,14 +123,12 @@ class Placer {
       if (buffer.external >= 0) {
         offsets_[b] = plan_.slots[static_cast<size_t>(buffer.external)].offset;
       } else if (interval_of[b] >= 0) {
-        offsets_[b] =
-            plan_.persistent_bytes + placed.offsets[static_cast<size_t>(interval_of[b])];
+        offsets_[b] = plan_.persistent_bytes + placed.offsets[static_cast<size_t>(interval_of[b])];
       }
     }
     for (Extra& extra : extras_) {
       if (extra.interval >= 0) {
-        extra.offset =
-            plan_.persistent_bytes + placed.offsets[static_cast<size_t>(extra.interval)];
+        extra.offset = plan_.persistent_bytes + placed.offsets[static_cast<size_t>(extra.interval)];
       }
     }
     plan_.arena_bytes = std::max(plan_.arena_bytes, plan_.persistent_bytes + placed.bytes);
@@ -177,10 +175,11 @@ class Placer {
     const Location& at = storage_.locations[static_cast<size_t>(v)];
     const Buffer& buffer = storage_.buffers[static_cast<size_t>(at.buffer)];
     const Category category =
-        buffer.external >= 0
-            ? plan_.values[static_cast<size_t>(
-                               plan_.slots[static_cast<size_t>(buffer.external)].value)].category
-            : category_of(buffer);
+        buffer.external >= 0 ? plan_
+                                   .values[static_cast<size_t>(
+                                       plan_.slots[static_cast<size_t>(buffer.external)].value)]
+                                   .category
+                             : category_of(buffer);
     plan_.values.push_back({graph_.producer(v).name, category, graph_.type(v).bytes()});
     return static_cast<int32_t>(plan_.values.size()) - 1;
   }
@@ -204,8 +203,9 @@ class Placer {
   Tag tag_of(ValueId v) {
     const Node& node = graph_.producer(v);
     if (node.op == Op::kState) {
-      return {plan_.slots[static_cast<size_t>(std::get<StateAttributes>(node.attributes).slot)]
-                  .value, 0, 0};
+      return {
+          plan_.slots[static_cast<size_t>(std::get<StateAttributes>(node.attributes).slot)].value,
+          0, 0};
     }
     if (node.op == Op::kView) {
       Tag tag = tag_of(node.inputs[0]);
@@ -262,8 +262,8 @@ class Placer {
     for (ValueId v : node.addends) {
       step.addends.push_back(v == kNoValue ? Operand{} : operand(v));
       if (v != kNoValue) {
-        step.accumulate = node.addend_skipped_first ? Accumulate::kUnlessFirstMicroStep
-                                                    : Accumulate::kAlways;
+        step.accumulate =
+            node.addend_skipped_first ? Accumulate::kUnlessFirstMicroStep : Accumulate::kAlways;
       }
     }
     for (const auto* list : {&step.inputs, &step.outputs}) {
@@ -273,8 +273,7 @@ class Placer {
       step.body = static_cast<int32_t>(program_.bodies.size());
       std::get<ChunkedAttributes>(step.attributes).body = step.body;
       program_.bodies.push_back(instantiate_body(graph_, node, bodies_.placed(graph_, node),
-                                                 step.inputs, step.outputs, step.workspace,
-                                                 plan_));
+                                                 step.inputs, step.outputs, step.workspace, plan_));
       step.dram_bytes = 0;
       for (const Step& inner : program_.bodies.back().steps) step.dram_bytes += inner.dram_bytes;
     }

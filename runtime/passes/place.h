@@ -9,7 +9,7 @@
 namespace memwall {
 
 struct PlaceRequest {
-  std::string name;                     // of the program
+  std::string name;  // of the program
   int64_t prefetch_depth = 0;
   std::vector<int32_t> host_slots;
 };

@@ -64,8 +64,8 @@ PlacedBody place_body(const Graph& graph, const Node& chunked, const std::vector
     const auto bytes = rules_of(node.op).workspace_bytes;
     if (bytes == nullptr) continue;
     scratch_of[i] = static_cast<int32_t>(intervals.size());
-    intervals.push_back({(*bytes)(placed.graph, node), static_cast<int32_t>(i),
-                         static_cast<int32_t>(i)});
+    intervals.push_back(
+        {(*bytes)(placed.graph, node), static_cast<int32_t>(i), static_cast<int32_t>(i)});
   }
   (void)first_scratch;
   const Placed where = place_intervals(intervals, kArenaAlignment);
@@ -86,8 +86,12 @@ class BodyOperands {
  public:
   BodyOperands(const Node& chunked, const PlacedBody& placed, const std::vector<Operand>& externals,
                const Operand& workspace, Plan& plan)
-      : chunked_(chunked), placed_(placed), externals_(externals), workspace_(workspace),
-        plan_(plan), result_of_(placed.graph.values.size(), -1),
+      : chunked_(chunked),
+        placed_(placed),
+        externals_(externals),
+        workspace_(workspace),
+        plan_(plan),
+        result_of_(placed.graph.values.size(), -1),
         local_(placed.graph.values.size(), -1) {
     for (size_t k = 0; k < placed.graph.outputs.size(); ++k) {
       result_of_[static_cast<size_t>(placed.graph.outputs[k].value)] =
@@ -112,8 +116,8 @@ class BodyOperands {
       operand.iteration_bytes =
           outer.bytes / (std::get<ChunkedAttributes>(chunked_.attributes).count / operand.period);
     } else {
-      operand.base = workspace_.base + placed_.offsets[static_cast<size_t>(location.buffer)] +
-                     location.offset;
+      operand.base =
+          workspace_.base + placed_.offsets[static_cast<size_t>(location.buffer)] + location.offset;
     }
     tag(v, operand);
     return operand;
@@ -216,8 +220,10 @@ Body instantiate_body(const Graph& graph, const Node& chunked, const PlacedBody&
     }
     if (placed.storage.accumulates[i]) {
       const auto k = static_cast<size_t>(
-          placed.storage.buffers[static_cast<size_t>(
-              placed.storage.locations[static_cast<size_t>(node.outputs[0])].buffer)].external);
+          placed.storage
+              .buffers[static_cast<size_t>(
+                  placed.storage.locations[static_cast<size_t>(node.outputs[0])].buffer)]
+              .external);
       step.accumulate = rule_of(chunked, k - chunked.inputs.size());
       step.accumulate_period = chunked.periods[k];
     }

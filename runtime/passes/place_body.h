@@ -12,10 +12,10 @@
 namespace memwall {
 
 struct PlacedBody {
-  Graph graph;                         // with the copies storage needed
+  Graph graph;  // with the copies storage needed
   Storage storage;
-  std::vector<int64_t> offsets;        // by buffer, in the workspace
-  std::vector<int64_t> scratch;        // by node: offset of its kernel's scratch, or -1
+  std::vector<int64_t> offsets;  // by buffer, in the workspace
+  std::vector<int64_t> scratch;  // by node: offset of its kernel's scratch, or -1
   int64_t workspace_bytes = 0;
 };
 

@@ -77,7 +77,8 @@ std::vector<int32_t> completion(const Graph& graph, int64_t prefetch_depth) {
     const int32_t when = is_alias(node.op) ? read : position;
     for (const auto* list : {&node.inputs, &node.addends}) {
       for (ValueId v : *list) {
-        if (v >= 0) first_read[static_cast<size_t>(v)] = std::min(first_read[static_cast<size_t>(v)], when);
+        if (v >= 0)
+          first_read[static_cast<size_t>(v)] = std::min(first_read[static_cast<size_t>(v)], when);
       }
     }
   }

@@ -75,7 +75,8 @@ void declare_slots(const Model& model, const CompileSettings& settings, Plan& pl
     if (exact != model.dtype()) each_unit(SlotKind::kMaster, exact, layout.moments);
     each_unit(SlotKind::kMoment1, exact, layout.moments);
     each_unit(SlotKind::kMoment2, exact, layout.moments);
-    each_unit(SlotKind::kGradient, settings.micro_steps > 1 ? exact : model.dtype(), layout.gradients);
+    each_unit(SlotKind::kGradient, settings.micro_steps > 1 ? exact : model.dtype(),
+              layout.gradients);
     slots.add(SlotKind::kScalars, DType::kF64, Shape{kScalarCount});
     slots.add(SlotKind::kLossSum, DType::kF64, Shape{1});
   }
@@ -112,8 +113,7 @@ ValueId ParameterSharding::state(const Scope& scope, SlotKind kind, int64_t unit
     if (slot.sharded) placement = Placement::kShard;
     if (kind == SlotKind::kGradient && !slot.sharded) placement = Placement::kPartial;
     if (kind == SlotKind::kLossSum) placement = Placement::kPartial;
-    if (kind == SlotKind::kTokens || kind == SlotKind::kTargets ||
-        kind == SlotKind::kSampleIndex) {
+    if (kind == SlotKind::kTokens || kind == SlotKind::kTargets || kind == SlotKind::kSampleIndex) {
       placement = Placement::kBatchSplit;
     }
     const Scope leaf{graph_, "", scope.phase, scope.block};
@@ -197,8 +197,8 @@ void ParameterSharding::gradient(const Scope& scope, const Node& gather_node, Va
   UnitAttributes a;
   a.unit = unit;
   a.parts = settings_.ranks;
-  ValueId shard = at.emit("scatter", Op::kReduceScatter, a, {converted(cotangent, wire, {})},
-                          shard_type);
+  ValueId shard =
+      at.emit("scatter", Op::kReduceScatter, a, {converted(cotangent, wire, {})}, shard_type);
   const DType held = plan_.slots[static_cast<size_t>(slot_index(SlotKind::kGradient, unit))].dtype;
   if (layout_.gradients && accumulating) {
     Node add;

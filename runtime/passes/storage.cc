@@ -37,7 +37,8 @@ class Assigner {
     }
     rewritten_.assign(problem.external_bytes.size(), 0);
     state_of_.assign(problem.external_bytes.size(), kNoValue);
-    for (const Target& target : problem.targets) rewritten_[static_cast<size_t>(target.external)] = 1;
+    for (const Target& target : problem.targets)
+      rewritten_[static_cast<size_t>(target.external)] = 1;
   }
 
   Storage run() {
@@ -197,8 +198,7 @@ class Assigner {
         set(out, location(addend));
         return;
       }
-      storage_.copies.push_back(
-          {CopyNeeded::What::kAddend, id, static_cast<int32_t>(k), false});
+      storage_.copies.push_back({CopyNeeded::What::kAddend, id, static_cast<int32_t>(k), false});
     } else {
       for (const auto& [result, input] : rules_of(node.op).in_place) {
         if (static_cast<size_t>(result) != k) continue;
@@ -212,15 +212,16 @@ class Assigner {
     set(out, fresh_buffer(out, id));
   }
 
-  // A scatter stays inside its whole buffer where that lives on: in a slot, or to be gathered again.
+  // A scatter stays inside its whole buffer where that lives on: in a slot, or to be gathered
+  // again.
   void locate_scatter(NodeId id) {
     const Node& node = graph_.nodes[static_cast<size_t>(id)];
     const ValueId whole = node.inputs[0], shard = node.outputs[0];
     Location at = location(whole);
     bool gathered = false;
     for (const Read& read : reads_[static_cast<size_t>(shard)]) {
-      gathered |= read.reader >= 0 &&
-                  graph_.nodes[static_cast<size_t>(read.reader)].op == Op::kAllGather;
+      gathered |=
+          read.reader >= 0 && graph_.nodes[static_cast<size_t>(read.reader)].op == Op::kAllGather;
     }
     const bool lives_on = buffer_of(at).external >= 0 || gathered;
     if (lives_on && may_overwrite(whole, whole, id)) {
@@ -278,8 +279,8 @@ class Assigner {
     for (ValueId part : node.inputs) {
       const Location at = location(part);
       if (base.buffer < 0 && buffer_of(at).external >= 0 && at.rank_stride == 0 &&
-          !is_old_content(part) && rewritten_[static_cast<size_t>(buffer_of(at).external)] && at.offset >= start &&
-          at.offset - start + bytes <= buffer_of(at).bytes) {
+          !is_old_content(part) && rewritten_[static_cast<size_t>(buffer_of(at).external)] &&
+          at.offset >= start && at.offset - start + bytes <= buffer_of(at).bytes) {
         base = {at.buffer, at.offset - start, 0};
       }
       start += graph_.type(part).bytes();
@@ -299,8 +300,7 @@ class Assigner {
         if (mergeable(part) && free) {
           merge(part, wanted);
         } else {
-          storage_.copies.push_back(
-              {CopyNeeded::What::kInput, id, static_cast<int32_t>(k), false});
+          storage_.copies.push_back({CopyNeeded::What::kInput, id, static_cast<int32_t>(k), false});
         }
       }
       start += part_bytes;
@@ -334,8 +334,7 @@ class Assigner {
         storage_.accumulates[static_cast<size_t>(id)] = 1;
         return;
       }
-    } else if (mergeable(v) &&
-               buffer_of(into).bytes == graph_.type(v).bytes() &&
+    } else if (mergeable(v) && buffer_of(into).bytes == graph_.type(v).bytes() &&
                vacated(target.external, 0, buffer_of(into).bytes, v)) {
       merge(v, into);
       return;
@@ -375,7 +374,9 @@ class Assigner {
 
 }  // namespace
 
-Storage assign_storage(const StorageProblem& problem) { return Assigner(problem).run(); }
+Storage assign_storage(const StorageProblem& problem) {
+  return Assigner(problem).run();
+}
 
 Graph with_copies(const Graph& graph, const std::vector<CopyNeeded>& copies) {
   Graph to;

@@ -19,8 +19,7 @@ void count_transfer(const Step& step, int64_t times, int64_t ranks, Totals& tota
     count(totals.reduce_scatter, in, reduce_scatter_wire_bytes(ranks, out));
   }
   if (step.op == Op::kAllReduce) {
-    count(totals.all_reduce, in,
-          all_reduce_wire_bytes(ranks, step.inputs[0].shape.elements()));
+    count(totals.all_reduce, in, all_reduce_wire_bytes(ranks, step.inputs[0].shape.elements()));
   }
 }
 

@@ -373,7 +373,8 @@ void Backward::chunked() {
   const NodeId id = graph_.add(std::move(back), types);
   const std::vector<ValueId> outputs = graph_.nodes[static_cast<size_t>(id)].outputs;
   for (size_t k = 0; k < parts.size(); ++k) record(parts[k], outputs[k]);
-  merged_.push_back({forward, id, {outputs.begin() + static_cast<int64_t>(parts.size()), outputs.end()}});
+  merged_.push_back(
+      {forward, id, {outputs.begin() + static_cast<int64_t>(parts.size()), outputs.end()}});
 }
 
 }  // namespace
@@ -387,9 +388,8 @@ ValueId vjp(Graph& graph, ValueId loss, ValueId seed, const VjpHooks& hooks) {
   for (const Merged& merge : backward.merged()) {
     const Node& forward = graph.nodes[static_cast<size_t>(merge.forward)];
     graph.nodes[static_cast<size_t>(merge.backward)].repeats_forward = true;
-    const bool alone = std::all_of(forward.outputs.begin(), forward.outputs.end(), [&](ValueId v) {
-      return uses[static_cast<size_t>(v)] == 0;
-    });
+    const bool alone = std::all_of(forward.outputs.begin(), forward.outputs.end(),
+                                   [&](ValueId v) { return uses[static_cast<size_t>(v)] == 0; });
     if (!alone) continue;
     graph.nodes[static_cast<size_t>(merge.backward)].repeats_forward = false;
     for (size_t k = 0; k < forward.outputs.size(); ++k) {

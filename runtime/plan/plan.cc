@@ -8,15 +8,15 @@ namespace memwall {
 
 std::string_view name_of(Category category) {
   constexpr std::array<std::string_view, kCategoryCount> names = {
-      "parameters", "gradients",     "optimizer_state", "activations", "gathered_parameters",
-      "communication", "workspace"};
+      "parameters",          "gradients",     "optimizer_state", "activations",
+      "gathered_parameters", "communication", "workspace"};
   return names[static_cast<size_t>(category)];
 }
 
 std::string_view name_of(SlotKind kind) {
   constexpr std::array<std::string_view, 13> names = {
-      "parameter", "master", "moment1", "moment2", "gradient", "scalars", "loss_sum", "tokens",
-      "targets", "sample_index", "position", "sample_loss", "logits"};
+      "parameter", "master",  "moment1",      "moment2",  "gradient",    "scalars", "loss_sum",
+      "tokens",    "targets", "sample_index", "position", "sample_loss", "logits"};
   return names[static_cast<size_t>(kind)];
 }
 
@@ -39,7 +39,9 @@ const Slot* Plan::find_slot(SlotKind kind, int64_t unit) const {
   return nullptr;
 }
 
-uint64_t plan_hash(const Plan& plan) { return hash_text(dump_plan(plan)); }
+uint64_t plan_hash(const Plan& plan) {
+  return hash_text(dump_plan(plan));
+}
 
 namespace {
 
@@ -47,7 +49,8 @@ namespace {
 class Pages {
  public:
   Pages(int64_t bytes, int64_t page_bytes)
-      : page_bytes_(page_bytes), written_(static_cast<size_t>((bytes + page_bytes - 1) / page_bytes)) {}
+      : page_bytes_(page_bytes),
+        written_(static_cast<size_t>((bytes + page_bytes - 1) / page_bytes)) {}
   void mark(int64_t offset, int64_t bytes) {
     if (bytes == 0) return;
     const auto first = static_cast<size_t>(offset / page_bytes_);
@@ -55,9 +58,7 @@ class Pages {
     std::fill(written_.begin() + static_cast<int64_t>(first),
               written_.begin() + static_cast<int64_t>(last) + 1, true);
   }
-  int64_t bytes() const {
-    return page_bytes_ * std::count(written_.begin(), written_.end(), true);
-  }
+  int64_t bytes() const { return page_bytes_ * std::count(written_.begin(), written_.end(), true); }
 
  private:
   int64_t page_bytes_;

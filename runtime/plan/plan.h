@@ -43,7 +43,11 @@ struct PlanValue {
 };
 
 enum class SlotKind : uint8_t {
-  kParameter, kMaster, kMoment1, kMoment2, kGradient,  // of a unit
+  kParameter,
+  kMaster,
+  kMoment1,
+  kMoment2,
+  kGradient,     // of a unit
   kScalars,      // f64[kScalarCount]
   kLossSum,      // f64[1]   summed over micro-steps, on its way to the update program
   kTokens,       // i32[batch, time]   written by the host
@@ -58,13 +62,13 @@ std::string_view name_of(SlotKind kind);
 // Persistent storage, alive between programs, at `offset` bytes of the arena.
 struct Slot {
   SlotKind kind = SlotKind::kParameter;
-  int64_t unit = -1;      // index into Plan::units, or -1
-  bool sharded = false;   // holds this rank's shard of the unit, not the whole
+  int64_t unit = -1;     // index into Plan::units, or -1
+  bool sharded = false;  // holds this rank's shard of the unit, not the whole
   DType dtype = DType::kF32;
   Shape shape;
   int64_t offset = 0;
   int64_t bytes = 0;
-  int32_t value = 0;      // PlanValue that names it
+  int32_t value = 0;  // PlanValue that names it
 };
 
 // Bytes [start, start + bytes) of `value`, found at [base, base + bytes) of the arena.
@@ -86,18 +90,18 @@ enum class Stream : uint8_t { kCompute, kCommunication, kCount };
 enum class Accumulate : uint8_t {
   kNever,
   kAlways,
-  kUnlessFirstMicroStep,       // the first micro-step of a step overwrites
-  kUnlessFirstOfPeriod,        // in a body: iteration i overwrites where i % period == 0
-  kUnlessFirstOfBoth,          // in a body: so, but only in the first micro-step
+  kUnlessFirstMicroStep,  // the first micro-step of a step overwrites
+  kUnlessFirstOfPeriod,   // in a body: iteration i overwrites where i % period == 0
+  kUnlessFirstOfBoth,     // in a body: so, but only in the first micro-step
 };
 
 struct Step {
-  std::string name;            // "block3/attn/qkv", with a suffix for backward and clones
+  std::string name;  // "block3/attn/qkv", with a suffix for backward and clones
   Op op = Op::kCopy;
   Attributes attributes;
   Stream stream = Stream::kCompute;
   bool backward = false, recomputed = false;
-  int32_t block = -1;          // Transformer block, or -1
+  int32_t block = -1;  // Transformer block, or -1
   std::vector<Operand> inputs, outputs;
   // Scratch in the arena (an operand of its own value), bytes == 0 where there is none.
   Operand workspace;
@@ -111,14 +115,14 @@ struct Step {
   // Steps of the other stream, by index in the program, that must be complete before this one
   // starts. On its own stream a step starts after the one before it.
   std::vector<int32_t> waits;
-  int32_t body = -1;           // kChunked: index into Program::bodies
-  int64_t flops = 0;           // of all iterations
+  int32_t body = -1;  // kChunked: index into Program::bodies
+  int64_t flops = 0;  // of all iterations
   int64_t dram_bytes = 0;
 };
 
 struct Body {
   int64_t count = 0;
-  std::vector<Step> steps;     // all on the compute stream, no waits
+  std::vector<Step> steps;  // all on the compute stream, no waits
 };
 
 // What a program leaves in a slot: the bytes at `where`, a part of the slot's storage, hold
@@ -130,11 +134,11 @@ struct SlotResult {
 };
 
 struct Program {
-  std::string name;            // init, micro, last_micro, update, evaluate, next_token
+  std::string name;  // init, micro, last_micro, update, evaluate, next_token
   std::vector<Step> steps;
   std::vector<Body> bodies;
-  std::vector<SlotResult> results;   // slots this program rewrites, with the values left in them
-  std::vector<int32_t> host_slots;   // slots the host writes before the program runs
+  std::vector<SlotResult> results;  // slots this program rewrites, with the values left in them
+  std::vector<int32_t> host_slots;  // slots the host writes before the program runs
   // At the list position with the most live bytes, and each category's own maximum (persistent
   // bytes included).
   int64_t live_bytes_peak = 0;
@@ -151,27 +155,27 @@ struct Totals {
   PlannedTraffic all_gather, reduce_scatter, all_reduce;
   int64_t model_flops = 0, recomputed_flops = 0, tangent_flops = 0;
   int64_t dram_bytes = 0;
-  int64_t padding_bytes = 0;         // inside parameters, gradients and optimizer state
-  ByCategory at_peak{}, maximum{};   // of the program with the largest peak
-  int64_t lower_bound = 0;           // most bytes live at once: what no placement can go below
+  int64_t padding_bytes = 0;        // inside parameters, gradients and optimizer state
+  ByCategory at_peak{}, maximum{};  // of the program with the largest peak
+  int64_t lower_bound = 0;          // most bytes live at once: what no placement can go below
 };
 
 struct Plan {
   int64_t ranks = 1;
-  int64_t micro_steps = 1;           // a step
-  int64_t zero_stage = 0;            // for people; nothing that executes reads it
+  int64_t micro_steps = 1;  // a step
+  int64_t zero_stage = 0;   // for people; nothing that executes reads it
   std::string target = "cpu";
   int64_t page_bytes = 4096;
-  int64_t persistent_bytes = 0;      // arena: slots, then the transient region
+  int64_t persistent_bytes = 0;  // arena: slots, then the transient region
   int64_t arena_bytes = 0;
-  int64_t parameters = 0;            // without padding
+  int64_t parameters = 0;  // without padding
   std::vector<Unit> units;
   std::vector<PlanValue> values;
   std::vector<Slot> slots;
   std::vector<Program> programs;
   Totals totals;
 
-  const Program& program(std::string_view name) const;      // throws InternalError
+  const Program& program(std::string_view name) const;  // throws InternalError
   bool has_program(std::string_view name) const;
   const Slot* find_slot(SlotKind kind, int64_t unit = -1) const;  // nullptr where there is none
 };

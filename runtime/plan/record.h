@@ -49,7 +49,8 @@ class RecordReader {
     while (at != std::string_view::npos) {
       const size_t begin = at + 1;
       at = line.find(' ', begin);
-      const std::string_view field = line.substr(begin, at == std::string_view::npos ? at : at - begin);
+      const std::string_view field =
+          line.substr(begin, at == std::string_view::npos ? at : at - begin);
       const size_t equals = field.find('=');
       if (equals == std::string_view::npos) fail("a field without '='");
       fields_[field.substr(0, equals)] = field.substr(equals + 1);

@@ -10,6 +10,7 @@
 #include "runtime/kernels/segments.h"
 #include "runtime/train/checkpoint.h"
 #include "runtime/train/checkpoint_files.h"
+#include "runtime/train/elements.h"
 
 namespace memwall {
 namespace {
@@ -128,10 +129,9 @@ void load_weights(const WeightSource& source, Executor& executor) {
     const Unit& unit = plan.units[static_cast<size_t>(slot.unit)];
     const Tensor tensor = executor.slot(slot);
     const int64_t begin = slot.sharded ? executor.comm().rank() * tensor.elements() : 0;
-    const auto count = static_cast<size_t>(tensor.elements());
     switch (slot.dtype) {
-      case DType::kF32: fill_slot<float>(source, unit, begin, {tensor.as<float>(), count}); break;
-      case DType::kF64: fill_slot<double>(source, unit, begin, {tensor.as<double>(), count}); break;
+      case DType::kF32: fill_slot(source, unit, begin, elements_of<float>(tensor)); break;
+      case DType::kF64: fill_slot(source, unit, begin, elements_of<double>(tensor)); break;
       default: throw InternalError("weights are not rounded to 16 bits yet", unit.name);
     }
   }

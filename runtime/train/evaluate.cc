@@ -1,17 +1,9 @@
-#include <span>
 #include <vector>
 
+#include "runtime/train/elements.h"
 #include "runtime/train/trainer.h"
 
 namespace memwall {
-namespace {
-
-template <class T>
-std::span<T> elements_of(const Tensor& tensor) {
-  return {tensor.as<T>(), static_cast<size_t>(tensor.elements())};
-}
-
-}  // namespace
 
 Evaluation evaluate(Executor& executor, const TokenRange& validation, int64_t seq_length,
                     int64_t micro_batch) {

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <span>
+
+#include "runtime/train/elements.h"
 
 namespace memwall {
 namespace {
@@ -12,11 +13,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
-}
-
-template <class T>
-std::span<T> elements_of(const Tensor& tensor) {
-  return {tensor.as<T>(), static_cast<size_t>(tensor.elements())};
 }
 
 const UnitAttributes& optimizer_attributes(const Plan& plan) {

@@ -118,31 +118,43 @@ Node& first(Graph& graph, Op op) {
 TEST(GraphMutants, AreRefused) {
   expect_refused([](Graph& g) { first(g, Op::kGelu).inputs[0] = first(g, Op::kGelu).outputs[0]; },
                  "reads itself");
-  expect_refused([](Graph& g) { first(g, Op::kGelu).inputs[0] = static_cast<ValueId>(g.values.size()); },
-                 "reads nothing");
-  expect_refused([](Graph& g) { g.values[static_cast<size_t>(first(g, Op::kGelu).outputs[0])].node = 0; },
-                 "defined twice");
-  expect_refused([](Graph& g) {
-    g.values[static_cast<size_t>(first(g, Op::kGelu).outputs[0])].type.dtype = DType::kI32;
-  }, "wrong dtype");
-  expect_refused([](Graph& g) {
-    g.values[static_cast<size_t>(first(g, Op::kLayerNorm).outputs[1])].type.shape = Shape{3};
-  }, "wrong shape");
-  expect_refused([](Graph& g) {
-    std::get<ViewAttributes>(first(g, Op::kView).attributes).offset += int64_t{1} << 40;
-  }, "view outside");
+  expect_refused(
+      [](Graph& g) { first(g, Op::kGelu).inputs[0] = static_cast<ValueId>(g.values.size()); },
+      "reads nothing");
+  expect_refused(
+      [](Graph& g) { g.values[static_cast<size_t>(first(g, Op::kGelu).outputs[0])].node = 0; },
+      "defined twice");
+  expect_refused(
+      [](Graph& g) {
+        g.values[static_cast<size_t>(first(g, Op::kGelu).outputs[0])].type.dtype = DType::kI32;
+      },
+      "wrong dtype");
+  expect_refused(
+      [](Graph& g) {
+        g.values[static_cast<size_t>(first(g, Op::kLayerNorm).outputs[1])].type.shape = Shape{3};
+      },
+      "wrong shape");
+  expect_refused(
+      [](Graph& g) {
+        std::get<ViewAttributes>(first(g, Op::kView).attributes).offset += int64_t{1} << 40;
+      },
+      "view outside");
   expect_refused([](Graph& g) { first(g, Op::kConcat).inputs.pop_back(); }, "concat with a gap");
   expect_refused([](Graph& g) { first(g, Op::kChunked).periods[0] = 3; }, "period");
   expect_refused([](Graph& g) { first(g, Op::kChunked).periods.pop_back(); }, "periods missing");
   expect_refused([](Graph& g) { first(g, Op::kChunked).inputs.pop_back(); }, "operand missing");
-  expect_refused([](Graph& g) {
-    const ValueId shard = first(g, Op::kAllGather).inputs[0];
-    g.values[static_cast<size_t>(shard)].type.placement = Placement::kReplicated;
-  }, "gathers what is whole");
-  expect_refused([](Graph& g) {
-    Node& norm = first(g, Op::kLayerNorm);
-    g.values[static_cast<size_t>(norm.inputs[0])].type.placement = Placement::kPartial;
-  }, "reads a partial sum");
+  expect_refused(
+      [](Graph& g) {
+        const ValueId shard = first(g, Op::kAllGather).inputs[0];
+        g.values[static_cast<size_t>(shard)].type.placement = Placement::kReplicated;
+      },
+      "gathers what is whole");
+  expect_refused(
+      [](Graph& g) {
+        Node& norm = first(g, Op::kLayerNorm);
+        g.values[static_cast<size_t>(norm.inputs[0])].type.placement = Placement::kPartial;
+      },
+      "reads a partial sum");
   expect_refused([](Graph& g) { g.outputs[0].value = -5; }, "no such output");
 }
 

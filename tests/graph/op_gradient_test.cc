@@ -69,8 +69,8 @@ class OneOpModel : public Model {
     }
     const ValueId result = case_.build(scope, p, inputs);
     const Type one{DType::kF64, {1}, Placement::kBatchSplit};
-    const ValueId weighed =
-        scope.emit("weigh", Op::kGemm, plain_gemm(1, 1, case_.result_elements), {result, p.back()}, one);
+    const ValueId weighed = scope.emit("weigh", Op::kGemm, plain_gemm(1, 1, case_.result_elements),
+                                       {result, p.back()}, one);
     return scope.emit("loss", Op::kSum, NoAttributes{}, {weighed});
   }
   ValueId next_token_logits(Graph&, const ModelInputs&, ValueId) const override { return kNoValue; }
@@ -81,7 +81,9 @@ class OneOpModel : public Model {
 };
 
 // Parameters stand in for data here: rows of a rank's own.
-Type type_of(const Shape& shape) { return {DType::kF64, shape, Placement::kBatchSplit}; }
+Type type_of(const Shape& shape) {
+  return {DType::kF64, shape, Placement::kBatchSplit};
+}
 
 RowsAttributes rows(int64_t count, int64_t width, int64_t batch = 1) {
   RowsAttributes r;
@@ -108,9 +110,12 @@ GemmAttributes strided(int64_t batch, int64_t m, int64_t n, int64_t k, Strides a
 
 OpCase gemm_case(const std::string& name, const GemmAttributes& g, const Shape& a, const Shape& b,
                  const Shape& c) {
-  return {name, {a, b}, [=](const Scope& s, const std::vector<ValueId>& p, const ModelInputs&) {
+  return {name,
+          {a, b},
+          [=](const Scope& s, const std::vector<ValueId>& p, const ModelInputs&) {
             return s.emit("op", Op::kGemm, g, {p[0], p[1]}, type_of(c));
-          }, c.elements()};
+          },
+          c.elements()};
 }
 
 // softmax(a b^T) c over blocks of query rows, as attention: limited products, periods 1 and 4.
@@ -134,7 +139,8 @@ OpCase chunked_case() {
   pv.limit_rows = r;
   pv.limit_period = t / r;
   body->outputs.push_back({s.emit("mix", Op::kGemm, pv, {p, v}, type_of({r, d})), -1});
-  return {"chunked", {{2 * t, d}, {2 * t, d}, {2 * t, d}},
+  return {"chunked",
+          {{2 * t, d}, {2 * t, d}, {2 * t, d}},
           [body](const Scope& scope, const std::vector<ValueId>& values, const ModelInputs&) {
             Node node;
             node.op = Op::kChunked;
@@ -161,41 +167,71 @@ std::vector<OpCase> all_cases() {
   cases.push_back(gemm_case("gemm_repeated",  // one input, three parts of one weight
                             strided(3, 4, 2, 5, {0, 5, 1}, {2, 6, 1}, {8, 2, 1}), {4, 5}, {5, 6},
                             {3, 4, 2}));
-  cases.push_back({"bias", {{2, 3, 4}, {2, 4}}, [](const Scope& s, const Values& p, const ModelInputs&) {
+  cases.push_back({"bias",
+                   {{2, 3, 4}, {2, 4}},
+                   [](const Scope& s, const Values& p, const ModelInputs&) {
                      return s.emit("op", Op::kBias, rows(3, 4, 2), {p[0], p[1]});
-                   }, 24});
-  cases.push_back({"add_and_reuse", {{5}, {5}}, [](const Scope& s, const Values& p, const ModelInputs&) {
+                   },
+                   24});
+  cases.push_back({"add_and_reuse",
+                   {{5}, {5}},
+                   [](const Scope& s, const Values& p, const ModelInputs&) {
                      const ValueId sum = s.emit("a", Op::kAdd, NoAttributes{}, {p[0], p[1]});
                      return s.emit("op", Op::kAdd, NoAttributes{}, {sum, p[0]});
-                   }, 5});
-  cases.push_back({"copy", {{7}}, [](const Scope& s, const Values& p, const ModelInputs&) {
+                   },
+                   5});
+  cases.push_back({"copy",
+                   {{7}},
+                   [](const Scope& s, const Values& p, const ModelInputs&) {
                      return s.emit("op", Op::kCopy, NoAttributes{}, {p[0]});
-                   }, 7});
-  cases.push_back({"gelu", {{40}}, [](const Scope& s, const Values& p, const ModelInputs&) {
+                   },
+                   7});
+  cases.push_back({"gelu",
+                   {{40}},
+                   [](const Scope& s, const Values& p, const ModelInputs&) {
                      return s.emit("op", Op::kGelu, NoAttributes{}, {p[0]});
-                   }, 40});
-  cases.push_back({"layer_norm", {{6, 20}, {20}, {20}}, [](const Scope& s, const Values& p, const ModelInputs&) {
-                     const NodeId id = s.emit_all("op", Op::kLayerNorm, rows(6, 20), {p[0], p[1], p[2]}, {});
-                     return s.graph.nodes[static_cast<size_t>(id)].outputs[0];
-                   }, 120});
-  cases.push_back({"causal_softmax", {{2, 5, 5}}, [](const Scope& s, const Values& p, const ModelInputs&) {
+                   },
+                   40});
+  cases.push_back(
+      {"layer_norm",
+       {{6, 20}, {20}, {20}},
+       [](const Scope& s, const Values& p, const ModelInputs&) {
+         const NodeId id = s.emit_all("op", Op::kLayerNorm, rows(6, 20), {p[0], p[1], p[2]}, {});
+         return s.graph.nodes[static_cast<size_t>(id)].outputs[0];
+       },
+       120});
+  cases.push_back({"causal_softmax",
+                   {{2, 5, 5}},
+                   [](const Scope& s, const Values& p, const ModelInputs&) {
                      return s.emit("op", Op::kCausalSoftmax, rows(5, 5, 2), {p[0]});
-                   }, 50});
-  cases.push_back({"dropout", {{kBatch, kTime, 3}}, [](const Scope& s, const Values& p, const ModelInputs& in) {
+                   },
+                   50});
+  cases.push_back({"dropout",
+                   {{kBatch, kTime, 3}},
+                   [](const Scope& s, const Values& p, const ModelInputs& in) {
                      DropoutAttributes a;
                      a.rate = 0.4;
                      a.samples = kBatch;
                      a.rows = a.total_rows = kTime;
                      a.width = 3;
                      return s.emit("op", Op::kDropout, a, {p[0], in.sample_index});
-                   }, kBatch * kTime * 3});
-  cases.push_back({"embedding", {{11, 5}}, [](const Scope& s, const Values& p, const ModelInputs& in) {
-                     return s.emit("op", Op::kEmbedding, rows(kBatch * kTime, 5), {in.tokens, p[0]});
-                   }, kBatch * kTime * 5});
-  cases.push_back({"cross_entropy", {{kBatch * kTime, 11}}, [](const Scope& s, const Values& p, const ModelInputs& in) {
-                     const NodeId id = s.emit_all("op", Op::kCrossEntropy, rows(kBatch * kTime, 11), {p[0], in.targets}, {});
+                   },
+                   kBatch * kTime * 3});
+  cases.push_back(
+      {"embedding",
+       {{11, 5}},
+       [](const Scope& s, const Values& p, const ModelInputs& in) {
+         return s.emit("op", Op::kEmbedding, rows(kBatch * kTime, 5), {in.tokens, p[0]});
+       },
+       kBatch * kTime * 5});
+  cases.push_back({"cross_entropy",
+                   {{kBatch * kTime, 11}},
+                   [](const Scope& s, const Values& p, const ModelInputs& in) {
+                     const NodeId id = s.emit_all("op", Op::kCrossEntropy, rows(kBatch * kTime, 11),
+                                                  {p[0], in.targets}, {});
                      return s.graph.nodes[static_cast<size_t>(id)].outputs[0];
-                   }, kBatch * kTime});
+                   },
+                   kBatch * kTime});
   cases.push_back(chunked_case());
   return cases;
 }

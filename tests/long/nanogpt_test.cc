@@ -55,8 +55,9 @@ TEST_P(NanoGpt, ReachesItsPublishedLoss) {
   fs::remove_all(run);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, NanoGpt, testing::Values(1, 2),
-                         [](const auto& instance) { return "np" + std::to_string(instance.param); });
+INSTANTIATE_TEST_SUITE_P(Ranks, NanoGpt, testing::Values(1, 2), [](const auto& instance) {
+  return "np" + std::to_string(instance.param);
+});
 
 }  // namespace
 }  // namespace memwall::test

@@ -88,8 +88,7 @@ TEST_P(Parity, LossAndEveryGradient) {
   run.set_scalars(0, 1e-3);
   feed(run, golden_, 0);
   run.executor().run(run.plan().program("last_micro"));
-  const double loss =
-      run.executor().slot(SlotKind::kLossSum).as<double>()[0] / run.global_tokens();
+  const double loss = run.executor().slot(SlotKind::kLossSum).as<double>()[0] / run.global_tokens();
   EXPECT_NEAR(loss, read_all(golden_, "loss")[0], tolerance());
 
   double whole = 0.0;
@@ -136,7 +135,8 @@ TEST_P(Parity, Logits) {
   settings.next_token = true;
   TinyRun run(spec, settings, comm_);
   load(run, weights_);
-  const std::vector<double> tokens = read_all(golden_, "tokens"), logits = read_all(golden_, "logits");
+  const std::vector<double> tokens = read_all(golden_, "tokens"),
+                            logits = read_all(golden_, "logits");
   double worst = 0.0;
   for (int64_t b = 0; b < kBatch; ++b) {
     for (int64_t t = 0; t < kTime; ++t) {
@@ -148,8 +148,7 @@ TEST_P(Parity, Logits) {
       run.executor().run(run.plan().program("next_token"));
       const Tensor row = run.executor().slot(SlotKind::kLogits);
       for (int64_t v = 0; v < spec.vocabulary; ++v) {
-        const double expected =
-            logits[static_cast<size_t>((b * kTime + t) * spec.vocabulary + v)];
+        const double expected = logits[static_cast<size_t>((b * kTime + t) * spec.vocabulary + v)];
         worst = std::max(worst, std::abs(element(row, v) - expected));
       }
     }

@@ -1,5 +1,5 @@
-// Planned bytes by category, against a tracer that sees only steps: which bytes each step's operands
-// cover, and until when something reads them.
+// Planned bytes by category, against a tracer that sees only steps: which bytes each step's
+// operands cover, and until when something reads them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -113,7 +113,8 @@ TEST(Categories, AreWhatTheStepsTouch) {
         const auto name = name_of(static_cast<Category>(c));
         EXPECT_LE(maximum[c], program.maximum[c] + 4096) << name << " stage " << stage;
         EXPECT_GE(static_cast<double>(maximum[c]) + 8192,
-                  0.95 * static_cast<double>(program.maximum[c])) << name << " stage " << stage;
+                  0.95 * static_cast<double>(program.maximum[c]))
+            << name << " stage " << stage;
       }
       EXPECT_LE(peak, program.live_bytes_peak + 4096);
       EXPECT_GE(static_cast<double>(peak), 0.98 * static_cast<double>(program.live_bytes_peak));

@@ -72,7 +72,8 @@ TEST_P(Gradient, EqualsFiniteDifferences) {
       }
       tensor_norm = std::max(std::sqrt(tensor_norm), 1e-3 * norm);
       for (int k = 0; k < checked; ++k) {
-        const int64_t i = s.offset + static_cast<int64_t>(random() % static_cast<uint64_t>(s.count));
+        const int64_t i =
+            s.offset + static_cast<int64_t>(random() % static_cast<uint64_t>(s.count));
         const double expected = difference(run, p, i);
         EXPECT_NEAR(gradients[u][static_cast<size_t>(i)], expected, 1e-8 * tensor_norm)
             << s.name << " element " << i - s.offset;

@@ -69,9 +69,15 @@ int64_t state_bytes(const Plan& plan, Category category) {
 // The number contract's table: parameters, gradients, optimizer state; bytes a parameter, and
 // which of them a stage divides by the ranks.
 TEST(Plan, ModelStatesFollowTheTable) {
-  struct Row { DType dtype; int64_t micro_steps; double parameters, gradients, optimizer; };
-  const Row rows[] = {{DType::kF32, 1, 4, 4, 8},  {DType::kF16, 1, 2, 2, 12},
-                      {DType::kBF16, 1, 2, 2, 12}, {DType::kF16, 3, 2, 4, 12},
+  struct Row {
+    DType dtype;
+    int64_t micro_steps;
+    double parameters, gradients, optimizer;
+  };
+  const Row rows[] = {{DType::kF32, 1, 4, 4, 8},
+                      {DType::kF16, 1, 2, 2, 12},
+                      {DType::kBF16, 1, 2, 2, 12},
+                      {DType::kF16, 3, 2, 4, 12},
                       {DType::kF64, 1, 8, 8, 16}};
   GptSpec spec = tiny_spec(DType::kF32);
   spec.hidden = 128;
@@ -105,7 +111,10 @@ TEST(Plan, ModelStatesFollowTheTable) {
 // under mixed-precision Adam. Stage 1's row holds gradients whole until backward ends, which ours
 // does only while it accumulates (with FP32 accumulators, 2 bytes a parameter more).
 TEST(Plan, ReproducesTheZeroPapersTable) {
-  struct Model { double billions; int64_t layers, hidden, heads; };
+  struct Model {
+    double billions;
+    int64_t layers, hidden, heads;
+  };
   const Model models[] = {{7.5, 36, 4096, 32}, {128, 80, 11520, 96}, {1000, 126, 25600, 160}};
   const int64_t counts[] = {1, 4, 16, 64, 256, 1024};
   for (const Model& m : models) {
@@ -153,7 +162,9 @@ TEST(Plan, StatesOfGpt2XlAreThoseOfTheMemoryWall) {
   spec.vocabulary = 50257;
   const Plan plan = compile(Gpt2(spec), {});
   EXPECT_EQ(plan.parameters, 1557611200);
-  const auto gigabytes = [&](Category c) { return static_cast<double>(state_bytes(plan, c)) / 1e9; };
+  const auto gigabytes = [&](Category c) {
+    return static_cast<double>(state_bytes(plan, c)) / 1e9;
+  };
   EXPECT_NEAR(gigabytes(Category::kParameters), 5.86, 0.08 * 5.86);
   EXPECT_NEAR(gigabytes(Category::kOptimizerState), 11.62, 0.08 * 11.62);
 }
@@ -182,8 +193,7 @@ TEST(Plan, AccumulationReducesOnceOrEveryMicroStep) {
     const int64_t scatters = stage >= 2 ? 3 : 1, gathers = stage == 3 ? 3 : 1;
     EXPECT_EQ(three.totals.reduce_scatter.payload_bytes,
               scatters * one.totals.reduce_scatter.payload_bytes);
-    EXPECT_EQ(three.totals.all_gather.payload_bytes,
-              gathers * one.totals.all_gather.payload_bytes);
+    EXPECT_EQ(three.totals.all_gather.payload_bytes, gathers * one.totals.all_gather.payload_bytes);
   }
 }
 

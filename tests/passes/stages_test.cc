@@ -80,9 +80,8 @@ TEST(Stages, DoNotDependOnTiming) {
           TinyRun run(dropping(DType::kF32), settings_of(stage, micro_steps, depth), comm);
           PoisoningObserver poison(run.executor());
           run.executor().set_observer(&poison);
-          EXPECT_EQ(outcome_of(run, 3), expected)
-              << "stage " << stage << " micro " << micro_steps << " depth " << depth << " late "
-              << late;
+          EXPECT_EQ(outcome_of(run, 3), expected) << "stage " << stage << " micro " << micro_steps
+                                                  << " depth " << depth << " late " << late;
           EXPECT_GT(poison.poisoned_bytes(), 0);
         }
       }
@@ -114,7 +113,11 @@ TEST(Stages, DoNotDependOnCheckpointing) {
 
 TEST(Stages, ManyRanksAgreeWithOne) {
   const int64_t ranks = world().size();
-  struct Case { DType dtype; int steps; double tolerance; };
+  struct Case {
+    DType dtype;
+    int steps;
+    double tolerance;
+  };
   for (const Case& c : {Case{DType::kF64, 50, 1e-9}, Case{DType::kF32, 10, 1e-5}}) {
     GptSpec spec = dropping(c.dtype);
     TinyRun many(spec, settings_of(3, 1, 0), world());

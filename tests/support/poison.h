@@ -81,9 +81,9 @@ class PoisoningObserver : public StepObserver {
       for (size_t k = 0; k < list.size(); ++k) {
         size_t last = list[k].end;
         for (size_t j = 0; j <= k; ++j) last = std::max(last, list[j].end);
-        const bool dead = k + 1 == list.size() ||
-                          (list[k + 1].overwrites && list[k + 1].begin > last &&
-                           !reads_at(list, k + 1));
+        const bool dead =
+            k + 1 == list.size() ||
+            (list[k + 1].overwrites && list[k + 1].begin > last && !reads_at(list, k + 1));
         if (dead) moments[last].push_back(static_cast<int64_t>(g));
       }
     }
@@ -92,9 +92,8 @@ class PoisoningObserver : public StepObserver {
 
   // Whether the step of access `k` reads the granule as well.
   static bool reads_at(const std::vector<Access>& list, size_t k) {
-    return std::any_of(list.begin(), list.end(), [&](const Access& a) {
-      return a.begin == list[k].begin && !a.overwrites;
-    });
+    return std::any_of(list.begin(), list.end(),
+                       [&](const Access& a) { return a.begin == list[k].begin && !a.overwrites; });
   }
 
   Executor& executor_;

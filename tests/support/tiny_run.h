@@ -44,7 +44,9 @@ inline void set_element(const Tensor& t, int64_t i, double value) {
 class TinyRun {
  public:
   TinyRun(const GptSpec& spec, CompileSettings settings, Communicator& comm, int threads = 1)
-      : spec_(spec), settings_(with_ranks(settings, comm)), plan_(compile(Gpt2(spec), settings_)),
+      : spec_(spec),
+        settings_(with_ranks(settings, comm)),
+        plan_(compile(Gpt2(spec), settings_)),
         executor_(std::make_unique<Executor>(plan_, comm, threads)) {
     if (settings_.train) executor_->run(plan_.program("init"));
   }

@@ -3,16 +3,28 @@
 
 namespace memwall::ops {
 
-OpRules state() { return {}; }
-OpRules operand() { return {}; }
+OpRules state() {
+  return {};
+}
+OpRules operand() {
+  return {};
+}
 // The cotangent of a view goes to its part of the buffer's: vjp resolves views itself.
-OpRules view() { return {}; }
-OpRules shard_view() { return {}; }
-OpRules concat() { return {}; }
+OpRules view() {
+  return {};
+}
+OpRules shard_view() {
+  return {};
+}
+OpRules concat() {
+  return {};
+}
 
 OpRules replicate() {
   OpRules rules;
-  rules.infer = [](const Graph& g, const Node& n) { return std::vector<Type>{like_input(g, n, 0)}; };
+  rules.infer = [](const Graph& g, const Node& n) {
+    return std::vector<Type>{like_input(g, n, 0)};
+  };
   rules.vjp = [](VjpContext& c) { c.parameter(c.cotangent(0)); };
   return rules;
 }

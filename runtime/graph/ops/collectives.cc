@@ -24,7 +24,9 @@ OpRules all_gather() {
   return rules;
 }
 
-OpRules reduce_scatter() { return {}; }
+OpRules reduce_scatter() {
+  return {};
+}
 
 OpRules all_reduce() {
   OpRules rules;

@@ -6,7 +6,9 @@ namespace {
 
 constexpr int64_t kSumBlock = 4096;  // elements summed together, as the kernels do
 
-std::vector<Type> same_as_first(const Graph& g, const Node& n) { return {like_input(g, n, 0)}; }
+std::vector<Type> same_as_first(const Graph& g, const Node& n) {
+  return {like_input(g, n, 0)};
+}
 
 template <int kPerElement>
 int64_t elementwise_flops(const Graph& g, const Node& n) {
@@ -19,7 +21,9 @@ int64_t input_flops(const Graph& g, const Node& n) {
 
 }  // namespace
 
-OpRules fill() { return {}; }
+OpRules fill() {
+  return {};
+}
 
 OpRules copy() {
   OpRules rules;
@@ -92,7 +96,8 @@ OpRules dropout() {
   OpRules rules;
   rules.infer = same_as_first;
   rules.vjp = [](VjpContext& c) {
-    c.contribute(0, "grad", Op::kDropout, c.node().attributes, {c.cotangent(0), c.node().inputs[1]});
+    c.contribute(0, "grad", Op::kDropout, c.node().attributes,
+                 {c.cotangent(0), c.node().inputs[1]});
   };
   rules.flops = elementwise_flops<1>;
   rules.in_place = {{0, 0}};

@@ -19,7 +19,9 @@ GemmAttributes plain_gemm(int64_t m, int64_t n, int64_t k) {
 
 namespace {
 
-Strides transposed(const Strides& s) { return {s.batch, s.column, s.row}; }
+Strides transposed(const Strides& s) {
+  return {s.batch, s.column, s.row};
+}
 
 GemmAttributes derived(const GemmAttributes& f, int64_t m, int64_t n, int64_t k) {
   GemmAttributes g = f;

@@ -39,7 +39,7 @@ class VjpContext {
   virtual const Node& node() const = 0;
   virtual const Graph& graph() const = 0;
   virtual bool needs(int input) const = 0;
-  virtual ValueId cotangent(int output) const = 0;   // kNoValue where nothing flows back
+  virtual ValueId cotangent(int output) const = 0;  // kNoValue where nothing flows back
   // A contribution to the cotangent of `input`: a new node, to which older contributions are the
   // addend where the op accumulates.
   virtual void contribute(int input, const std::string& suffix, Op op, Attributes attributes,

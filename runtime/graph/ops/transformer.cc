@@ -4,7 +4,9 @@
 namespace memwall::ops {
 namespace {
 
-const RowsAttributes& rows_of(const Node& n) { return std::get<RowsAttributes>(n.attributes); }
+const RowsAttributes& rows_of(const Node& n) {
+  return std::get<RowsAttributes>(n.attributes);
+}
 
 template <int kPerElement>
 int64_t row_flops(const Graph&, const Node& n) {
@@ -18,7 +20,9 @@ Type row_statistic(const Graph& g, const Node& n, int like) {
   return {accumulator_of(type.dtype), Shape{r.batch * r.rows}, type.placement};
 }
 
-std::vector<Type> same_as_first(const Graph& g, const Node& n) { return {like_input(g, n, 0)}; }
+std::vector<Type> same_as_first(const Graph& g, const Node& n) {
+  return {like_input(g, n, 0)};
+}
 
 }  // namespace
 
@@ -131,7 +135,9 @@ OpRules cross_entropy() {
 
 OpRules cross_entropy_grad() {
   OpRules rules;
-  rules.infer = [](const Graph& g, const Node& n) { return std::vector<Type>{like_input(g, n, 1)}; };
+  rules.infer = [](const Graph& g, const Node& n) {
+    return std::vector<Type>{like_input(g, n, 1)};
+  };
   rules.flops = row_flops<5>;
   rules.in_place = {{0, 1}};
   return rules;

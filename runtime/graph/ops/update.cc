@@ -4,7 +4,9 @@
 
 namespace memwall::ops {
 
-OpRules initialize() { return {}; }
+OpRules initialize() {
+  return {};
+}
 
 OpRules sum_squares() {
   OpRules rules;
