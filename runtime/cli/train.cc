@@ -154,6 +154,7 @@ void print_summary(const PreparedRun& run, const TrainResult& result, Job& job) 
 
 ExitCode train_verb(const TrainOptions& options, Job& job) {
   const auto started = std::chrono::steady_clock::now();
+  const RequestSignals signals;  // from here on a signal is a request, however early
   const GivenConfig given = load_config(options.config.path, options.config.overrides);
   validate(given, job.ranks(), Purpose::kTrain);
   job.connect(effective(given.config, job.ranks()).communication().timeout_seconds());
