@@ -21,6 +21,7 @@
 #include "runtime/data/hugging_face.h"
 #include "runtime/kernels/machine.h"
 #include "runtime/train/checkpoint.h"
+#include "runtime/train/requests.h"
 
 namespace memwall {
 namespace {
