@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "runtime/graph/ops/op_rules.h"
 #include "runtime/graph/rewrite.h"
@@ -13,6 +14,10 @@ Placement transposed(Placement placement) {
   if (placement == Placement::kReplicated) return Placement::kPartial;
   if (placement == Placement::kPartial) return Placement::kReplicated;
   return placement;
+}
+
+bool is_parameter(const Node& producer) {
+  return producer.op == Op::kAllGather || producer.op == Op::kReplicate;
 }
 
 // Elements [offset, offset + count) of a value that is no view.
@@ -55,6 +60,8 @@ class Backward : public VjpContext {
     for (size_t i = count; i-- > 0;) visit(static_cast<NodeId>(i));
   }
 
+  // The leaf's cotangent is summed over iterations, or over uses: in the accumulator's type.
+  void widen(ValueId leaf) { wide_.insert(leaf); }
   // The assembled cotangent of a leaf, or kNoValue.
   ValueId leaf_cotangent(ValueId leaf) { return assemble(leaf); }
   const std::vector<Merged>& merged() const { return merged_; }
@@ -90,6 +97,7 @@ class Backward : public VjpContext {
   Type cotangent_type(ValueId primal) const {
     Type type = graph_.type(primal);
     type.placement = transposed(type.placement);
+    if (wide_.contains(part_of(primal).root)) type.dtype = accumulator_of(type.dtype);
     return type;
   }
 
@@ -98,6 +106,7 @@ class Backward : public VjpContext {
   BodyCache& bodies_;
   std::vector<char> needed_;
   std::map<ValueId, std::vector<Contribution>> contributions_;  // by root
+  std::set<ValueId> wide_;
   std::map<ValueId, ValueId> accumulators_;                     // by root
   Node node_;                                                   // being visited; a copy
   std::vector<ValueId> cotangents_;
@@ -151,8 +160,7 @@ ValueId Backward::addend_for(const Part& part, bool& first_skipped) {
   first_skipped = false;
   if (Contribution* older = find(part)) return older->value;
   const Node& producer = graph_.producer(part.root);
-  const bool parameter = producer.op == Op::kAllGather || producer.op == Op::kReplicate;
-  if (!parameter || !hooks_ || !hooks_->accumulator) return kNoValue;
+  if (!is_parameter(producer) || !hooks_ || !hooks_->accumulator) return kNoValue;
   auto [entry, fresh] = accumulators_.try_emplace(part.root, kNoValue);
   if (fresh) {
     const Node gather = producer;
@@ -301,6 +309,9 @@ std::shared_ptr<const Graph> Backward::gradient_body(const std::vector<char>& wa
     inner.seed(results[k].value, inner_scope.emit("cotangent" + std::to_string(k), Op::kOperand,
                                                   StateAttributes{next++}, {}, type));
   }
+  for (size_t k = 0; k < wanted.size(); ++k) {
+    if (wanted[k] == kSummed) inner.widen(operands[static_cast<int64_t>(k)]);
+  }
   inner.run(forward_nodes, wanted);
   for (size_t k = 0; k < wanted.size(); ++k) {
     if (!wanted[k]) continue;
@@ -344,8 +355,10 @@ void Backward::chunked() {
     back.addends.push_back(addend);
     back.addend_skipped_first |= first_skipped;
     Type type = cotangent_type(node_.inputs[k]);
+    // A parameter's gradient stays wide until its scatter, for other uses add to it.
+    const bool parameter = is_parameter(graph_.producer(parts.back().root));
     const bool wide = addend != kNoValue && graph_.type(addend).dtype != type.dtype;
-    if (node_.periods[k] > 1 || wide) {
+    if (node_.periods[k] > 1 || parameter || wide) {
       wanted[k] = kSummed;
       type.dtype = accumulator_of(type.dtype);
     }
