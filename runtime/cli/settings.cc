@@ -39,6 +39,34 @@ LearningRateSchedule schedule_of(const config::Config& c) {
   return out;
 }
 
+// Throws InputError where SELECTIVE does not say what to keep, or names no preset.
+CheckpointPolicy checkpoint_policy(const config::ActivationCheckpointing& c) {
+  CheckpointPolicy out;
+  switch (c.policy()) {
+    case config::ActivationCheckpointing::BLOCK: out.kind = Checkpointing::kBlock; break;
+    case config::ActivationCheckpointing::SELECTIVE: out.kind = Checkpointing::kSelective; break;
+    default: return out;
+  }
+  if (out.kind == Checkpointing::kBlock) return out;
+  if (c.has_preset()) out.keep = checkpoint_preset(c.preset());
+  out.keep.insert(out.keep.end(), c.keep().begin(), c.keep().end());
+  if (out.keep.empty()) {
+    throw InputError("says nothing to keep", "activation_checkpointing.policy: SELECTIVE",
+                     "give activation_checkpointing.keep or preset; or policy BLOCK");
+  }
+  return out;
+}
+
+LossScaleSettings loss_scale_settings(const config::Precision& c) {
+  if (c.mode() != config::Precision::FP16) return {};
+  return {.dynamic = true,
+          .initial_scale = c.initial_loss_scale(),
+          .growth_interval = c.growth_interval(),
+          .backoff = c.backoff(),
+          .hysteresis = c.hysteresis(),
+          .min_scale = c.min_loss_scale()};
+}
+
 double time_limit_seconds(const config::Config& c) {
   return c.run().has_time_limit() ? parse_duration_seconds(c.run().time_limit()) : 0.0;
 }
@@ -72,6 +100,7 @@ CompileSettings compile_settings(const config::Config& c, int64_t ranks) {
   out.zero_stage = c.parallel().zero_stage();
   out.micro_steps = batch_layout(c, ranks).micro_steps();
   out.prefetch_depth = c.parallel().prefetch_depth();
+  out.checkpointing = checkpoint_policy(c.activation_checkpointing());
   out.init_seed = static_cast<int64_t>(c.model().init_seed());
   out.adamw = {.beta1 = c.optimizer().beta1(),
                .beta2 = c.optimizer().beta2(),
@@ -106,6 +135,7 @@ TrainSettings train_settings(const config::Config& c, int64_t ranks) {
   out.seed = static_cast<int64_t>(c.run().seed());
   out.sampling = sampling_of(c.data().sampling());
   out.schedule = schedule_of(c);
+  out.loss_scale = loss_scale_settings(c.precision());
   out.global_batch = layout.global_batch;
   out.micro_batch = layout.micro_batch;
   out.seq_length = c.data().seq_length();

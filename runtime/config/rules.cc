@@ -102,7 +102,7 @@ struct LaterFeature {
   std::string_view value;
   bool plans = false;  // `memwall plan` has it already
 };
-constexpr std::array<LaterFeature, 23> kLaterFeatures = {{
+constexpr std::array<LaterFeature, 19> kLaterFeatures = {{
     {"optimizer.kind", "SGD"},
     {"optimizer.kind", "ADAHESSIAN"},
     {"optimizer.momentum", ""},
@@ -119,10 +119,6 @@ constexpr std::array<LaterFeature, 23> kLaterFeatures = {{
     {"communication.transport", "NCCL"},
     {"communication.transport", "STAGED"},
     {"communication.algorithm", "RING"},
-    {"activation_checkpointing.policy", "BLOCK"},
-    {"activation_checkpointing.policy", "SELECTIVE"},
-    {"activation_checkpointing.keep", ""},
-    {"activation_checkpointing.preset", ""},
     {"data.tokenizer", "a file or folder"},
     {"run.device", "CUDA"},
     {"run.trace_steps", ""},
@@ -154,8 +150,13 @@ bool reads_text(const config::Config& c) {
 bool holds_nothing_out(const config::Config& c) {
   return c.data().validation_tokens().empty() && c.data().validation_fraction() == 0.0;
 }
+bool is_not_selective(const config::Config& c) {
+  return c.activation_checkpointing().policy() != config::ActivationCheckpointing::SELECTIVE;
+}
+constexpr std::string_view kSelectiveOnly =
+    "with an activation_checkpointing.policy other than SELECTIVE";
 constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
-constexpr std::array<NoEffect, 11> kNoEffects = {{
+constexpr std::array<NoEffect, 13> kNoEffects = {{
     {"model.init_seed", "with model.init_from", starts_from_a_folder},
     {"data.validation_tokens", "with data.text", reads_text},
     {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
@@ -166,6 +167,8 @@ constexpr std::array<NoEffect, 11> kNoEffects = {{
     {"precision.backoff", kFp16Only, has_no_loss_scale},
     {"precision.hysteresis", kFp16Only, has_no_loss_scale},
     {"precision.min_loss_scale", kFp16Only, has_no_loss_scale},
+    {"activation_checkpointing.keep", kSelectiveOnly, is_not_selective},
+    {"activation_checkpointing.preset", kSelectiveOnly, is_not_selective},
     {"run.eval_every", "with data.validation_fraction 0", holds_nothing_out, true},
 }};
 

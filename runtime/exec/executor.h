@@ -30,6 +30,8 @@ class Executor {
 
   // The storage of a slot in this rank's arena.
   Tensor slot(const Slot& slot) const;
+  // Where an operand of a program's own step lies in this rank's arena.
+  Tensor operand(const Operand& operand) const { return resolve(operand, 0); }
   // The slot of that kind; throws InternalError where the plan has none.
   Tensor slot(SlotKind kind, int64_t unit = -1) const;
 

@@ -108,6 +108,12 @@ std::vector<char> inside_blocks(const Graph& graph) {
 
 }  // namespace
 
+std::vector<std::string> checkpoint_preset(const std::string& name) {
+  if (name == "attention_and_residual") return {"*/attn/attention", "*/attn/residual"};
+  throw InputError("unknown preset \"" + name + "\"", "activation_checkpointing.preset",
+                   "allowed: attention_and_residual");
+}
+
 Evicted evicted_by(const CheckpointPolicy& policy, const Graph& graph) {
   if (policy.kind == Checkpointing::kNone) return is_gathered_parameter;
   std::vector<char> dropped = inside_blocks(graph);

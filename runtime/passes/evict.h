@@ -31,6 +31,9 @@ struct CheckpointPolicy {
   Checkpointing kind = Checkpointing::kNone;
   std::vector<std::string> keep;  // node names, "*" stands for any characters
 };
+// What a named preset keeps; throws InputError for an unknown name. "attention_and_residual": each
+// block's attention output and middle residual (QKV and FC1 are recomputed).
+std::vector<std::string> checkpoint_preset(const std::string& name);
 // Throws InputError where a pattern names no node of the graph's blocks.
 Evicted evicted_by(const CheckpointPolicy& policy, const Graph& graph);
 

@@ -107,8 +107,9 @@ Manifest describe(const Plan& plan, const CheckpointInfo& info) {
   out.set_plan_hash(hash_hex(info.plan_hash));
   out.set_data_fingerprint(hash_hex(info.data_fingerprint));
   out.set_cpu_features(info.cpu_features);
-  out.set_loss_scale(info.loss_scale);
-  out.set_loss_scale_clean_steps(info.loss_scale_clean_steps);
+  out.set_loss_scale(info.loss_scale.scale);
+  out.set_loss_scale_clean_steps(info.loss_scale.clean_steps);
+  out.set_loss_scale_overflows(info.loss_scale.overflows);
   return out;
 }
 
@@ -119,8 +120,8 @@ CheckpointInfo info_of(const Manifest& manifest) {
   info.plan_hash = std::stoull(manifest.plan_hash(), nullptr, 16);
   info.data_fingerprint = std::stoull(manifest.data_fingerprint(), nullptr, 16);
   info.cpu_features = manifest.cpu_features();
-  info.loss_scale = manifest.loss_scale();
-  info.loss_scale_clean_steps = manifest.loss_scale_clean_steps();
+  info.loss_scale = {manifest.loss_scale(), manifest.loss_scale_clean_steps(),
+                     manifest.loss_scale_overflows()};
   return info;
 }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "optim/loss_scale.h"
 #include "runtime/data/weight_source.h"
 #include "runtime/exec/executor.h"
 
@@ -19,8 +20,7 @@ struct CheckpointInfo {
   int64_t applied_steps = 0;  // those that were not skipped: the t of the moments
   uint64_t plan_hash = 0, data_fingerprint = 0;
   std::string cpu_features;  // continuation is bitwise only on the same
-  int64_t loss_scale_clean_steps = 0;
-  double loss_scale = 1.0;
+  LossScaleState loss_scale;
 };
 
 // Collective. Writes RUN/checkpoints/step-%08d; removes all but the newest `keep`. Disk full or any

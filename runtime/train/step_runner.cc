@@ -4,7 +4,9 @@
 #include <chrono>
 #include <cmath>
 
+#include "optim/loss_scale.h"
 #include "runtime/train/elements.h"
+#include "runtime/train/overflow.h"
 
 namespace memwall {
 namespace {
@@ -53,10 +55,14 @@ double& StepRunner::scalar(Scalar which) {
   return executor_.slot(SlotKind::kScalars).as<double>()[static_cast<int64_t>(which)];
 }
 
-void StepRunner::write_scalars(int64_t step, int64_t applied, const StepRequests& requests) {
+void StepRunner::write_scalars(int64_t step, int64_t applied, double loss_scale,
+                               const StepRequests& requests) {
   const auto t = static_cast<double>(applied + 1);
-  scalar(Scalar::kSeed) = loss_scale_ / tokens();
-  scalar(Scalar::kLossScale) = loss_scale_;
+  const double scale = settings_.loss_scale.dynamic
+                           ? effective_loss_scale(loss_scale, layout_.ranks * layout_.micro_steps())
+                           : 1.0;
+  scalar(Scalar::kSeed) = scale / tokens();
+  scalar(Scalar::kLossScale) = scale;
   scalar(Scalar::kLearningRate) = settings_.schedule.at(step);
   scalar(Scalar::kBeta1Correction) = 1.0 - std::pow(beta1_, t);
   scalar(Scalar::kBeta2Correction) = 1.0 - std::pow(beta2_, t);
@@ -76,17 +82,18 @@ void StepRunner::read_scalars(StepReport& report) {
   report.loss = scalar(Scalar::kLoss);
   report.grad_norm = scalar(Scalar::kGradNorm);
   report.learning_rate = scalar(Scalar::kLearningRate);
-  report.loss_scale = scalar(Scalar::kLossScale);
   report.skipped = scalar(Scalar::kSkip) != 0.0;
   report.agreed = decode_requests(scalar(Scalar::kStopAgreed));
 }
 
-StepReport StepRunner::run(int64_t step, int64_t applied, const StepRequests& requests) {
+StepReport StepRunner::run(int64_t step, int64_t applied, double loss_scale,
+                           const StepRequests& requests) {
   StepReport report;
+  report.loss_scale = loss_scale;
   const Plan& plan = executor_.plan();
   const Ledger before = executor_.comm().ledger();
   const auto start = Clock::now();
-  write_scalars(step, applied, requests);
+  write_scalars(step, applied, loss_scale, requests);
   for (int64_t a = 0; a < plan.micro_steps; ++a) {
     const auto input_start = Clock::now();
     feed(step, a);
@@ -102,6 +109,10 @@ StepReport StepRunner::run(int64_t step, int64_t applied, const StepRequests& re
   report.traffic = difference(executor_.comm().ledger(), before);
   read_scalars(report);
   return report;
+}
+
+std::string StepRunner::overflow_origin(int64_t step) {
+  return find_overflow(executor_, [&](int64_t micro_step) { feed(step, micro_step); });
 }
 
 }  // namespace memwall

@@ -16,6 +16,7 @@ struct Start {
   bool fresh = true;
   int64_t step = 0;           // finished
   int64_t applied_steps = 0;  // not skipped
+  LossScaleState loss_scale;
 };
 
 std::string checkpoint_to_resume(Communicator& comm, const TrainSettings& settings) {
@@ -39,7 +40,7 @@ Start resume_from(const std::string& folder, Executor& executor, const TrainSett
         fmt::format("the {} changed since then: the run goes on, but not bitwise as it would have",
                     other_plan ? "plan" : "processor"));
   }
-  return {false, info.step, info.applied_steps};
+  return {false, info.step, info.applied_steps, info.loss_scale};
 }
 
 Start begin(Executor& executor, const TrainSettings& settings,
@@ -49,7 +50,7 @@ Start begin(Executor& executor, const TrainSettings& settings,
   if (!folder.empty()) return resume_from(folder, executor, settings);
   if (settings.resume) say(comm, "no checkpoint, starting fresh");
   run_together(comm, [&] { initialise(executor); });
-  return {};
+  return {true, 0, 0, initial_loss_scale(settings.loss_scale)};
 }
 
 class Run {
@@ -62,7 +63,8 @@ class Run {
         signals_(signals),
         steps_(executor, data.training, settings),
         log_(executor, settings, start.step),
-        applied_steps_(start.applied_steps) {
+        applied_steps_(start.applied_steps),
+        loss_scale_(start.loss_scale) {
     result_.step = start.step;
     if (start.fresh) log_.ran({"init"});
     log_.ran(steps_.programs());
@@ -75,11 +77,14 @@ class Run {
 
  private:
   void step() {
-    const StepReport report = steps_.run(result_.step, applied_steps_, requests());
+    const StepReport report =
+        steps_.run(result_.step, applied_steps_, loss_scale_.scale, requests());
     ++result_.step;
     if (!report.skipped) ++applied_steps_;
     result_.loss = report.loss;
     log_.step(result_.step, steps_.tokens(), report);
+    if (report.skipped) overflowed();
+    loss_scale_ = next_loss_scale(settings_.loss_scale, loss_scale_, report.skipped);
     const bool last = result_.step == settings_.steps;
     const bool saves = due(settings_.save_every) || report.agreed.save;
     result_.stopped_on_request = report.agreed.stop && !last;
@@ -88,6 +93,26 @@ class Run {
     if (saves && result_.stopped_on_request) save();
     if (due(settings_.eval_every)) validate();
     if (saves && !result_.stopped_on_request) save();
+  }
+
+  // Names where it began: at most once a growth interval, for that costs a step.
+  void overflowed() {
+    const bool hopeless = settings_.loss_scale.dynamic &&
+                          at_minimum(settings_.loss_scale, loss_scale_);
+    if (!hopeless && named_at_ >= 0 &&
+        result_.step - named_at_ < settings_.loss_scale.growth_interval) {
+      return;
+    }
+    named_at_ = result_.step;
+    std::string origin = steps_.overflow_origin(result_.step - 1);
+    if (origin.empty()) origin = "the sum of gradients over ranks";
+    const std::string what = fmt::format("step {}  skipped: not finite at loss scale {:g}, first in {}",
+                                         result_.step, loss_scale_.scale, origin);
+    if (hopeless) {
+      throw SharedError(what, "", "the loss scale is at precision.min_loss_scale: lower the learning "
+                                  "rate, or train in FP32", ExitCode::kFailed);
+    }
+    say(executor_.comm(), what);
   }
 
   bool due(int64_t every) const {
@@ -118,6 +143,7 @@ class Run {
     info.plan_hash = settings_.plan_hash;
     info.data_fingerprint = settings_.data_fingerprint;
     info.cpu_features = settings_.cpu_features;
+    info.loss_scale = loss_scale_;
     save_checkpoint(settings_.run_dir, executor_, info, settings_.keep_checkpoints);
     signals_.saved();
     say(executor_.comm(), fmt::format("step {}  saved{}", result_.step,
@@ -131,6 +157,8 @@ class Run {
   StepRunner steps_;
   RunLog log_;
   int64_t applied_steps_;
+  LossScaleState loss_scale_;
+  int64_t named_at_ = -1;  // the step whose overflow was last traced to its origin
   TrainResult result_;
 };
 

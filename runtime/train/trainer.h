@@ -7,6 +7,7 @@
 #include <limits>
 #include <string>
 
+#include "optim/loss_scale.h"
 #include "optim/schedule.h"
 #include "runtime/data/dataset.h"
 #include "runtime/data/sampler.h"
@@ -26,6 +27,7 @@ struct TrainSettings {
   int64_t seed = 1;
   Sampling sampling = Sampling::kShuffled;
   LearningRateSchedule schedule;
+  LossScaleSettings loss_scale;
   int64_t global_batch = 1, micro_batch = 1, seq_length = 0;
   double peak_flops = 0;  // a rank's, for the utilisation; 0: not known, it is NaN
   bool resume = false;

@@ -1,0 +1,17 @@
+// Where an overflow began. After a step its values are gone, so the micro-steps are run again, with
+// the same data and masks, and each step of the plan is checked for numbers that are not finite.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "runtime/exec/executor.h"
+
+namespace memwall {
+
+// Collective. `feed` fills the input slots of a micro-step. Returns, on every rank the same, "NAME
+// (rank R, micro-step A)" of the first step in the order of execution whose result is not finite on
+// some rank; empty where none is. Overwrites gradients and the loss sum.
+std::string find_overflow(Executor& executor, const std::function<void(int64_t)>& feed);
+
+}  // namespace memwall
