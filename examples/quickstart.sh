@@ -28,7 +28,7 @@ if [[ -z $text ]]; then packages+=(bible-kjv); fi
 install "${packages[@]}"
 
 build_memwall() {
-  cmake --preset cpu && cmake --build --preset cpu --parallel "$(nproc)" --target memwall
+  cmake --preset cpu && cmake --build --preset cpu --parallel "$(env -u OMP_NUM_THREADS nproc)" --target memwall
 }
 timed "build Memwall" build_memwall
 
@@ -50,7 +50,7 @@ say "text: $text, $(stat --dereference --format=%s -- "$text") bytes"
 # 3. Training. Open MPI refuses to start as root, and more ranks than cores, unless it is told
 # otherwise. Its own binding would give a rank one core, however many threads it has: no binding.
 launch=(mpirun --bind-to none --oversubscribe)
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS nproc)
 if ((cores < ranks)); then launch+=(--mca mpi_yield_when_idle 1); fi
 launch+=(-np "$ranks")
 root=

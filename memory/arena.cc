@@ -17,6 +17,16 @@ namespace {
 
 constexpr int64_t kPage = 4096;
 
+// The line "KEY  N kB" of a file of the kernel's, in bytes.
+int64_t kilobytes_of(const std::string& file, const std::string& key) {
+  std::ifstream in(file);
+  std::string line;
+  while (std::getline(in, line)) {
+    if (line.starts_with(key)) return std::stoll(line.substr(key.size())) * 1024;
+  }
+  throw Error(file + " has no line " + key);
+}
+
 }  // namespace
 
 Arena::Arena(int64_t bytes) : bytes_(round_up(bytes, kPage)) {
@@ -53,12 +63,11 @@ int64_t Arena::resident_bytes() const {
 }
 
 int64_t resident_anonymous_bytes() {
-  std::ifstream status("/proc/self/status");
-  std::string line;
-  while (std::getline(status, line)) {
-    if (line.starts_with("RssAnon:")) return std::stoll(line.substr(8)) * 1024;
-  }
-  throw Error("/proc/self/status has no RssAnon");
+  return kilobytes_of("/proc/self/status", "RssAnon:");
+}
+
+int64_t available_memory_bytes() {
+  return kilobytes_of("/proc/meminfo", "MemAvailable:");
 }
 
 }  // namespace memwall

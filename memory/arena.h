@@ -30,4 +30,7 @@ class Arena {
 // Anonymous resident memory of this process in bytes (RssAnon), from the kernel.
 int64_t resident_anonymous_bytes();
 
+// Memory that this host can still give without swapping, in bytes (MemAvailable).
+int64_t available_memory_bytes();
+
 }  // namespace memwall

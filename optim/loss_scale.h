@@ -9,18 +9,18 @@
 namespace memwall {
 
 struct LossScaleSettings {
-  bool dynamic = false;           // off: the scale is 1 for good
+  bool dynamic = false;  // off: the scale is 1 for good
   double initial_scale = 65536.0;
-  int64_t growth_interval = 2000; // clean steps before the scale doubles
-  double backoff = 0.5;           // factor on overflow
-  int64_t hysteresis = 1;         // overflows since the last change before the scale drops
+  int64_t growth_interval = 2000;  // clean steps before the scale doubles
+  double backoff = 0.5;            // factor on overflow
+  int64_t hysteresis = 1;          // overflows since the last change before the scale drops
   double min_scale = 1.0;
 };
 
 struct LossScaleState {
   double scale = 1.0;
-  int64_t clean_steps = 0;        // since the last change or overflow
-  int64_t overflows = 0;          // since the last change
+  int64_t clean_steps = 0;  // since the last change or overflow
+  int64_t overflows = 0;    // since the last change
   bool operator==(const LossScaleState&) const = default;
 };
 

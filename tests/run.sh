@@ -51,7 +51,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
 warnings=OFF
 if [[ -n ${MEMWALL_CI:-} ]]; then warnings=ON; fi
-jobs=$(nproc)
+jobs=$(env -u OMP_NUM_THREADS nproc)
 
 timed "configure $build/" cmake --preset "$preset" -DMEMWALL_WARNINGS_AS_ERRORS="$warnings"
 timed "build $build/ with $jobs jobs" cmake --build --preset "$preset" --parallel "$jobs"

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "memory/arena.h"
 #include "runtime/cli/settings.h"
 
 namespace memwall {
@@ -55,6 +56,17 @@ void refuse_over_budget(const Plan& plan, const config::Config& config) {
   } catch (const BudgetError& error) {
     throw BudgetError(error.what(), "", remedy(config, plan.ranks, limit));
   }
+}
+
+void refuse_over_machine(const Plan& plan, int64_t ranks_on_host) {
+  const int64_t needed = plan.arena_bytes * ranks_on_host, left = available_memory_bytes();
+  if (needed <= left) return;
+  const auto gibibytes = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
+  throw BudgetError(
+      fmt::format(
+          "{} rank{} on this host need {:.1f} GiB for their arenas, and {:.1f} GiB are left",
+          ranks_on_host, ranks_on_host == 1 ? "" : "s", gibibytes(needed), gibibytes(left)),
+      "", "fewer ranks a host, a higher parallel.zero_stage, or a smaller micro-batch");
 }
 
 }  // namespace memwall

@@ -10,4 +10,8 @@ namespace memwall {
 // compiled for `ranks` ranks from `config`, exceeds its memory.budget.
 void refuse_over_budget(const Plan& plan, const config::Config& config);
 
+// BudgetError where the arenas of the ranks on this host are larger than the memory it has left, so
+// that a run ends in a message and not in the kernel's killer.
+void refuse_over_machine(const Plan& plan, int64_t ranks_on_host);
+
 }  // namespace memwall

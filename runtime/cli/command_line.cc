@@ -95,7 +95,8 @@ void add_plan(CLI::App& app, Options& o, Verb& chosen) {
         return plan_verb(o.plan);
       });
   add_config(*verb, o.plan.config, false);
-  verb->add_option("--ranks", o.plan.ranks, "number of ranks")->check(CLI::PositiveNumber);
+  verb->add_option("--ranks", o.plan.ranks, "number of ranks")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   verb->add_option("--cluster", o.cluster, "")->group("");
   CLI::Option* json = verb->add_flag("--json", o.plan.json, "print one JSON object");
   CLI::Option* dump = verb->add_flag("--dump", o.plan.dump, "print the whole plan, to be re-read");

@@ -19,6 +19,7 @@ class Job {
   Job();  // starts MPI where mpirun or srun started this process, and only there
 
   int ranks() const { return session_ ? session_->size() : 1; }
+  int ranks_on_host() const { return session_ ? session_->ranks_on_host() : 1; }
   int rank() const { return session_ ? session_->rank() : 0; }
   bool speaks() const { return rank() == 0; }  // prints what all ranks would print alike
 

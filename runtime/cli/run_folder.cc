@@ -119,7 +119,8 @@ std::string find_checkpoint(const std::string& run_folder) {
   const std::string folder = newest_checkpoint(run_folder);
   if (folder.empty()) {
     throw InputError("holds no valid checkpoint yet", run_folder,
-                     "a run saves at its end, every run.save_every steps, and on SIGUSR2");
+                     "a run saves every run.save_every steps and then at its end too, and on "
+                     "SIGUSR1 or SIGUSR2");
   }
   return folder;
 }

@@ -53,6 +53,28 @@ config::Config run_config(const PreparedRun& run, const GivenConfig& given, int6
   return config;
 }
 
+// What cannot be gone on with is refused while the run's record is still what it was.
+void refuse_other_checkpoint(const PreparedRun& run, int64_t ranks) {
+  const std::string folder = newest_checkpoint(run.folder);
+  if (folder.empty()) return;
+  const CheckpointSummary found = read_checkpoint_summary(folder);
+  if (found.ranks != ranks) {
+    throw InputError(fmt::format("was saved by {} rank{}, and this job has {}: optimizer state "
+                                 "cannot be resharded yet",
+                                 found.ranks, found.ranks == 1 ? "" : "s", ranks),
+                     folder, fmt::format("resume with {}", found.ranks));
+  }
+  if (found.info.data_fingerprint != run.data.fingerprint) {
+    throw InputError("the data files are not those that the run was started with", folder,
+                     "bring them back, or start another run");
+  }
+  if (run.config.run().steps() < found.info.step) {
+    throw InputError(fmt::format("has finished {} steps already, more than run.steps = {}",
+                                 found.info.step, run.config.run().steps()),
+                     folder, "a larger run.steps");
+  }
+}
+
 PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, Job& job) {
   Communicator& comm = job.comm();
   PreparedRun run;
@@ -66,7 +88,9 @@ PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, Job& 
     run.config = run_config(run, given, comm.size());
     run.plan = compile(Gpt2(gpt_spec(run.config)), compile_settings(run.config, comm.size()));
     refuse_over_budget(run.plan, run.config);
+    refuse_over_machine(run.plan, job.ranks_on_host());
     run.data = open_dataset(dataset_spec(run.config, job.speaks()));
+    if (run.resumes) refuse_other_checkpoint(run, comm.size());
   });
   return run;
 }

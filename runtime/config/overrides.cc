@@ -88,6 +88,11 @@ class Overrider {
           {{place, "not a single value: set " + field + ".FIELD", allowed_values(leaf)}});
     }
     drop_from_file(field, leaf.is_repeated());
+    if (value.empty()) {  // as if the file had not given it
+      clear_field(given_.config, field);
+      given_.places.erase(field);
+      return;
+    }
     if (!set_value(mutable_holder(given_.config, path), leaf, value)) {
       throw_problems({{place, reason_for(leaf, value), allowed_values(leaf)}});
     }

@@ -9,8 +9,12 @@
 namespace memwall {
 namespace {
 
-bool finite_half(uint16_t bits) { return (bits & 0x7c00) != 0x7c00; }
-bool finite_bfloat(uint16_t bits) { return (bits & 0x7f80) != 0x7f80; }
+bool finite_half(uint16_t bits) {
+  return (bits & 0x7c00) != 0x7c00;
+}
+bool finite_bfloat(uint16_t bits) {
+  return (bits & 0x7f80) != 0x7f80;
+}
 
 bool all_finite(const Tensor& t) {
   const int64_t n = t.elements();
@@ -52,8 +56,7 @@ class FiniteCheck : public StepObserver {
 
 // The lowest step over ranks, with its rank; none: -1.
 std::pair<int64_t, size_t> earliest(Communicator& comm, const std::optional<size_t>& mine) {
-  const std::vector<double> all =
-      comm.gather_all({mine ? static_cast<double>(*mine) : -1.0});
+  const std::vector<double> all = comm.gather_all({mine ? static_cast<double>(*mine) : -1.0});
   std::pair<int64_t, size_t> best{-1, 0};
   for (size_t rank = 0; rank < all.size(); ++rank) {
     const auto step = static_cast<int64_t>(all[rank]);

@@ -39,7 +39,7 @@ RunLog::RunLog(const Executor& executor, const TrainSettings& settings, int64_t 
       validation_.emplace(settings.run_dir + "/validation.jsonl", finished_steps);
     }
   });
-  outside_.mark("before_training", executor.arena().resident_bytes());
+  outside_.mark("libraries_at_start", executor.arena().resident_bytes());
 }
 
 void RunLog::ran(const std::vector<std::string>& programs) {
@@ -60,9 +60,8 @@ double RunLog::utilisation(double step_seconds) const {
   return flops / step_seconds / settings_.peak_flops;
 }
 
-void RunLog::measure(int64_t step) {
-  if (!programs_changed_ && !due_on_screen(step)) return;
-  if (!first_step_marked_) outside_.mark("first_step", executor_.arena().resident_bytes());
+void RunLog::measure() {
+  if (!first_step_marked_) outside_.mark("libraries_in_first_step", executor_.arena().resident_bytes());
   first_step_marked_ = true;
   measured_memory_ = measured_memory_json(executor_, outside_);
   if (programs_changed_) {
@@ -72,7 +71,7 @@ void RunLog::measure(int64_t step) {
 }
 
 void RunLog::step(int64_t step, double tokens, const StepReport& report) {
-  measure(step);
+  measure();
   const Json line = {{"step", step},
                      {"loss", exact(report.loss)},
                      {"grad_norm", exact(report.grad_norm)},

@@ -36,7 +36,7 @@ class RunLog {
 
   bool due_on_screen(int64_t step) const;
   double utilisation(double step_seconds) const;
-  void measure(int64_t step);
+  void measure();
   void print_progress(int64_t step, double tokens, const StepReport& report);
 
   const Executor& executor_;

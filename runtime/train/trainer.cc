@@ -97,8 +97,8 @@ class Run {
 
   // Names where it began: at most once a growth interval, for that costs a step.
   void overflowed() {
-    const bool hopeless = settings_.loss_scale.dynamic &&
-                          at_minimum(settings_.loss_scale, loss_scale_);
+    const bool hopeless =
+        settings_.loss_scale.dynamic && at_minimum(settings_.loss_scale, loss_scale_);
     if (!hopeless && named_at_ >= 0 &&
         result_.step - named_at_ < settings_.loss_scale.growth_interval) {
       return;
@@ -106,11 +106,14 @@ class Run {
     named_at_ = result_.step;
     std::string origin = steps_.overflow_origin(result_.step - 1);
     if (origin.empty()) origin = "the sum of gradients over ranks";
-    const std::string what = fmt::format("step {}  skipped: not finite at loss scale {:g}, first in {}",
-                                         result_.step, loss_scale_.scale, origin);
+    const std::string what =
+        fmt::format("step {}  skipped: not finite at loss scale {:g}, first in {}", result_.step,
+                    loss_scale_.scale, origin);
     if (hopeless) {
-      throw SharedError(what, "", "the loss scale is at precision.min_loss_scale: lower the learning "
-                                  "rate, or train in FP32", ExitCode::kFailed);
+      throw SharedError(what, "",
+                        "the loss scale is at precision.min_loss_scale: lower the learning "
+                        "rate, or train in FP32",
+                        ExitCode::kFailed);
     }
     say(executor_.comm(), what);
   }

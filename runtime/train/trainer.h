@@ -49,9 +49,6 @@ struct TrainResult {
 // then weights of another model). Prints progress on rank 0. Writes metrics/rank-*.jsonl,
 // validation.jsonl and checkpoints/ below run_dir. All ranks return or throw together, except where
 // one rank cannot write its metrics: it throws alone, and its process has to end the job.
-//
-// Resident memory is measured after a step in which a program ran for the first time, and every
-// `log_every` steps; lines in between repeat it.
 TrainResult train(Executor& executor, const Dataset& data, const TrainSettings& settings,
                   const std::function<void(Executor&)>& initialise);
 

@@ -141,10 +141,6 @@ TEST_F(Rules, RefuseWhatComesLater) {
        "NCCL comes with a later version of memwall (allowed: AUTO, MPI)"},
       {{"communication.algorithm=RING"},
        "RING comes with a later version of memwall (allowed: AUTO, PAIRWISE)"},
-      {{"activation_checkpointing.policy=BLOCK"},
-       "BLOCK comes with a later version of memwall (allowed: NONE)"},
-      {{"activation_checkpointing.keep=attn.*"},
-       "this field comes with a later version of memwall (allowed: leave it out)"},
       {{"data.tokenizer=gpt2/"},
        "\"gpt2/\" comes with a later version of memwall (allowed: bytes)"},
       {{"run.device=CUDA"}, "CUDA comes with a later version of memwall (allowed: AUTO, CPU)"},
@@ -154,7 +150,6 @@ TEST_F(Rules, RefuseWhatComesLater) {
   for (const char* later :
        {"optimizer.kind=ADAHESSIAN", "schedule.kind=LINEAR", "schedule.kind=INVERSE_SQRT",
         "communication.transport=SHARED_MEMORY", "communication.transport=STAGED",
-        "activation_checkpointing.policy=SELECTIVE", "activation_checkpointing.preset=x",
         "optimizer.adahessian.hessian_power=1", "optimizer.adahessian.block_size=1",
         "optimizer.adahessian.update_every=1"}) {
     EXPECT_NE(error_of_set({later}).find("comes with a later version"), std::string::npos) << later;
@@ -167,8 +162,7 @@ TEST_F(Rules, APlanHasEveryPrecision) {
   }
   EXPECT_EQ(error_of_set({"precision.mode=FP16", "precision.backoff=0.25"}, 2, Purpose::kPlan), "");
   for (const char* later :
-       {"optimizer.kind=SGD", "optimizer.kind=ADAHESSIAN", "activation_checkpointing.policy=BLOCK",
-        "activation_checkpointing.policy=SELECTIVE"}) {
+       {"optimizer.kind=SGD", "optimizer.kind=ADAHESSIAN"}) {
     EXPECT_NE(error_of_set({later}, 2, Purpose::kPlan), "") << later;
   }
 }
@@ -186,6 +180,12 @@ TEST_F(Rules, RefuseAFieldWithoutEffect) {
       {{"precision.backoff=0.5"}, kFp16},
       {{"precision.hysteresis=2", "precision.mode=FP64"}, kFp16},
       {{"precision.min_loss_scale=1"}, kFp16},
+      {{"activation_checkpointing.keep=*/attn/attention"},
+       "has no effect with an activation_checkpointing.policy other than SELECTIVE (allowed: leave "
+       "it out)"},
+      {{"activation_checkpointing.preset=x", "activation_checkpointing.policy=BLOCK"},
+       "has no effect with an activation_checkpointing.policy other than SELECTIVE (allowed: leave "
+       "it out)"},
       {{"data.validation_fraction=0.1", "data.tokens=t", "data.validation_tokens=v"},
        "has no effect with data.validation_tokens (allowed: leave it out)"},
       {{"data.validation_tokens=v", "data.text=t"},

@@ -51,8 +51,7 @@ TEST(Checkpoint, SaysWhatWasSaved) {
   saved.plan_hash = 0xfedcba9876543210u;
   saved.data_fingerprint = 12;
   saved.cpu_features = "avx512f \"quoted\"";
-  saved.loss_scale = 0.1 + 0.2;
-  saved.loss_scale_clean_steps = 3;
+  saved.loss_scale = {0.1 + 0.2, 3, 1};
   save_checkpoint(run.path(), launch.executor(), saved, 1);
   const CheckpointInfo loaded = load_checkpoint(folder_of(run, 7), launch.executor());
   EXPECT_EQ(loaded.step, 7);
@@ -61,7 +60,6 @@ TEST(Checkpoint, SaysWhatWasSaved) {
   EXPECT_EQ(loaded.data_fingerprint, saved.data_fingerprint);
   EXPECT_EQ(loaded.cpu_features, saved.cpu_features);
   EXPECT_EQ(loaded.loss_scale, saved.loss_scale);
-  EXPECT_EQ(loaded.loss_scale_clean_steps, 3);
   EXPECT_EQ(read_checkpoint_summary(folder_of(run, 7)).ranks, world().size());
 }
 
