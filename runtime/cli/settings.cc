@@ -30,6 +30,9 @@ LearningRateSchedule schedule_of(const config::Config& c) {
   switch (c.schedule().kind()) {
     case config::Schedule::CONSTANT: out.kind = ScheduleKind::kConstant; break;
     case config::Schedule::COSINE: out.kind = ScheduleKind::kCosine; break;
+    case config::Schedule::LINEAR: out.kind = ScheduleKind::kLinear; break;
+    case config::Schedule::WSD: out.kind = ScheduleKind::kWsd; break;
+    case config::Schedule::INVERSE_SQRT: out.kind = ScheduleKind::kInverseSqrt; break;
     default: throw InternalError("a schedule that validation let through", "schedule.kind");
   }
   out.learning_rate = c.optimizer().learning_rate();

@@ -45,7 +45,8 @@ void complete_schedule(config::Schedule& schedule, const config::Run& run) {
   if (!schedule.has_warmup_steps()) schedule.set_warmup_steps(0);
   if (schedule.kind() == config::Schedule::CONSTANT) return;
   if (!schedule.has_min_learning_rate()) schedule.set_min_learning_rate(0.0);
-  if (!schedule.has_decay_steps() && run.has_steps()) schedule.set_decay_steps(run.steps());
+  const bool ends = schedule.kind() != config::Schedule::INVERSE_SQRT;
+  if (ends && !schedule.has_decay_steps() && run.has_steps()) schedule.set_decay_steps(run.steps());
 }
 
 void complete_precision(config::Precision& precision) {

@@ -102,7 +102,7 @@ struct LaterFeature {
   std::string_view value;
   bool plans = false;  // `memwall plan` has it already
 };
-constexpr std::array<LaterFeature, 19> kLaterFeatures = {{
+constexpr std::array<LaterFeature, 16> kLaterFeatures = {{
     {"optimizer.kind", "SGD"},
     {"optimizer.kind", "ADAHESSIAN"},
     {"optimizer.momentum", ""},
@@ -110,9 +110,6 @@ constexpr std::array<LaterFeature, 19> kLaterFeatures = {{
     {"optimizer.adahessian.block_size", ""},
     {"optimizer.adahessian.update_every", ""},
     {"optimizer.adahessian.probes", ""},
-    {"schedule.kind", "LINEAR"},
-    {"schedule.kind", "WSD"},
-    {"schedule.kind", "INVERSE_SQRT"},
     {"precision.mode", "FP16", true},
     {"precision.mode", "BF16", true},
     {"communication.transport", "SHARED_MEMORY"},
@@ -135,6 +132,9 @@ struct NoEffect {
 bool is_constant(const config::Config& c) {
   return c.schedule().kind() == config::Schedule::CONSTANT;
 }
+bool never_ends(const config::Config& c) {
+  return c.schedule().kind() == config::Schedule::INVERSE_SQRT;
+}
 bool has_no_loss_scale(const config::Config& c) {
   return c.precision().mode() != config::Precision::FP16;
 }
@@ -156,12 +156,13 @@ bool is_not_selective(const config::Config& c) {
 constexpr std::string_view kSelectiveOnly =
     "with an activation_checkpointing.policy other than SELECTIVE";
 constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
-constexpr std::array<NoEffect, 13> kNoEffects = {{
+constexpr std::array<NoEffect, 14> kNoEffects = {{
     {"model.init_seed", "with model.init_from", starts_from_a_folder},
     {"data.validation_tokens", "with data.text", reads_text},
     {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
     {"schedule.min_learning_rate", "with schedule.kind CONSTANT", is_constant},
     {"schedule.decay_steps", "with schedule.kind CONSTANT", is_constant},
+    {"schedule.decay_steps", "with schedule.kind INVERSE_SQRT", never_ends},
     {"precision.initial_loss_scale", kFp16Only, has_no_loss_scale},
     {"precision.growth_interval", kFp16Only, has_no_loss_scale},
     {"precision.backoff", kFp16Only, has_no_loss_scale},

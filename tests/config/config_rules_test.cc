@@ -135,8 +135,6 @@ TEST_F(Rules, RefuseWhatComesLater) {
        "this field comes with a later version of memwall (allowed: leave it out)"},
       {{"optimizer.adahessian.probes=1"},
        "this field comes with a later version of memwall (allowed: leave it out)"},
-      {{"schedule.kind=WSD"},
-       "WSD comes with a later version of memwall (allowed: CONSTANT, COSINE)"},
       {{"communication.transport=NCCL"},
        "NCCL comes with a later version of memwall (allowed: AUTO, MPI)"},
       {{"communication.algorithm=RING"},
@@ -148,7 +146,7 @@ TEST_F(Rules, RefuseWhatComesLater) {
        "this field comes with a later version of memwall (allowed: leave it out)"},
   });
   for (const char* later :
-       {"optimizer.kind=ADAHESSIAN", "schedule.kind=LINEAR", "schedule.kind=INVERSE_SQRT",
+       {"optimizer.kind=ADAHESSIAN",
         "communication.transport=SHARED_MEMORY", "communication.transport=STAGED",
         "optimizer.adahessian.hessian_power=1", "optimizer.adahessian.block_size=1",
         "optimizer.adahessian.update_every=1"}) {
@@ -180,6 +178,8 @@ TEST_F(Rules, RefuseAFieldWithoutEffect) {
       {{"precision.backoff=0.5"}, kFp16},
       {{"precision.hysteresis=2", "precision.mode=FP64"}, kFp16},
       {{"precision.min_loss_scale=1"}, kFp16},
+      {{"schedule.decay_steps=9", "schedule.kind=INVERSE_SQRT"},
+       "has no effect with schedule.kind INVERSE_SQRT (allowed: leave it out)"},
       {{"activation_checkpointing.keep=*/attn/attention"},
        "has no effect with an activation_checkpointing.policy other than SELECTIVE (allowed: leave "
        "it out)"},

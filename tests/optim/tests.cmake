@@ -1,0 +1,1 @@
+memwall_test(schedule_test ROOMS optim LABELS optim)
