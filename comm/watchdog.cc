@@ -88,6 +88,10 @@ void WaitStatus::expect(int peer) {
 
 void WaitStatus::answered(int peer) {
   due_[static_cast<size_t>(peer)].fetch_sub(1, std::memory_order_relaxed);
+  moved();
+}
+
+void WaitStatus::moved() {
   if (quiet_since_ns_.load(std::memory_order_relaxed) != 0) begin_wait();
 }
 

@@ -24,10 +24,11 @@ class WaitStatus {
   void set_activity(const char* activity);  // valid until the next call
   void expect(int peer);                    // one more message to or from `peer` is due
   void answered(int peer);                  // ... and is done
+  void moved();                             // something went through
   void begin_wait();
   void end_wait();
 
-  // Since the wait began or a message last went through; 0 outside waits.
+  // Since the wait began or something last went through; 0 outside waits.
   double silent_seconds() const;
 
   // Whether every lower rank is missing. Survivors of one failure lack the same ranks, so that
@@ -46,6 +47,17 @@ class WaitStatus {
   std::atomic<const char*> activity_{"start-up"};
   std::atomic<int64_t> quiet_since_ns_{0};  // steady clock; 0: not waiting
   std::vector<std::atomic<int>> due_;       // messages in flight with each rank
+};
+
+class WaitScope {
+ public:
+  explicit WaitScope(WaitStatus& status) : status_(status) { status_.begin_wait(); }
+  ~WaitScope() { status_.end_wait(); }
+  WaitScope(const WaitScope&) = delete;
+  WaitScope& operator=(const WaitScope&) = delete;
+
+ private:
+  WaitStatus& status_;
 };
 
 // Ends the process with exit code 1 once a wait stayed silent for `timeout_seconds` (0: never), so

@@ -12,17 +12,6 @@ namespace {
 
 constexpr int kTag = 1;  // the communicator is ours alone, and its messages match in order
 
-class WaitScope {
- public:
-  explicit WaitScope(WaitStatus& status) : status_(status) { status_.begin_wait(); }
-  ~WaitScope() { status_.end_wait(); }
-  WaitScope(const WaitScope&) = delete;
-  WaitScope& operator=(const WaitScope&) = delete;
-
- private:
-  WaitStatus& status_;
-};
-
 }  // namespace
 
 MpiCommunicator::MpiCommunicator(const MpiSession& session, const MpiOptions& options)
@@ -95,36 +84,10 @@ void MpiCommunicator::wait(Ticket ticket) {
   }
 }
 
-void MpiCommunicator::barrier() {
-  std::vector<std::byte> arrived(static_cast<size_t>(size_));
-  gather_bytes(&arrived[static_cast<size_t>(rank_)], arrived.data(), 1);
-}
-
 void MpiCommunicator::broadcast(void* data, int64_t bytes, int root) {
   check(root >= 0 && root < size_, "broadcast from a rank that does not exist");
   wait(enqueue(Collective::kOther, bytes,
                std::make_unique<Broadcast>(rank_, root, data, bytes, max_message_bytes_)));
-}
-
-std::vector<double> MpiCommunicator::gather_all(const std::vector<double>& mine) {
-  std::vector<double> all(mine.size() * static_cast<size_t>(size_));
-  gather_bytes(mine.data(), all.data(), static_cast<int64_t>(mine.size() * sizeof(double)));
-  return all;
-}
-
-// Texts travel padded to the longest.
-std::vector<std::string> MpiCommunicator::gather_text(const std::string& mine) {
-  const std::vector<double> lengths = gather_all({static_cast<double>(mine.size())});
-  const auto longest = static_cast<size_t>(*std::max_element(lengths.begin(), lengths.end()));
-  std::string padded = mine;
-  padded.resize(longest);
-  std::string all(longest * static_cast<size_t>(size_), '\0');
-  gather_bytes(padded.data(), all.data(), static_cast<int64_t>(longest));
-  std::vector<std::string> texts;
-  for (size_t rank = 0; rank < lengths.size(); ++rank) {
-    texts.push_back(all.substr(rank * longest, static_cast<size_t>(lengths[rank])));
-  }
-  return texts;
 }
 
 void MpiCommunicator::gather_bytes(const void* shard, void* whole, int64_t shard_bytes) {

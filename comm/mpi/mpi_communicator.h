@@ -12,8 +12,8 @@
 #include <memory>
 #include <span>
 
-#include "comm/communicator.h"
 #include "comm/exchange.h"
+#include "comm/gathering_communicator.h"
 #include "comm/mpi/session.h"
 #include "comm/watchdog.h"
 
@@ -25,7 +25,7 @@ struct MpiOptions {
   int exchanges_in_flight = 8;
 };
 
-class MpiCommunicator final : public Communicator {
+class MpiCommunicator final : public GatheringCommunicator {
  public:
   // Collective. `session` must outlive it.
   MpiCommunicator(const MpiSession& session, const MpiOptions& options);
@@ -41,10 +41,7 @@ class MpiCommunicator final : public Communicator {
   Ticket all_reduce(double* values, int64_t count, void* receive) override;
   void progress() override;
   void wait(Ticket ticket) override;
-  void barrier() override;
   void broadcast(void* data, int64_t bytes, int root) override;
-  std::vector<double> gather_all(const std::vector<double>& mine) override;
-  std::vector<std::string> gather_text(const std::string& mine) override;
   void set_activity(const char* activity) override { status_.set_activity(activity); }
   const Ledger& ledger() const override { return ledger_; }
 
@@ -59,7 +56,7 @@ class MpiCommunicator final : public Communicator {
   };
 
   Ticket enqueue(Collective kind, int64_t payload_bytes, std::unique_ptr<Exchange> exchange);
-  void gather_bytes(const void* shard, void* whole, int64_t shard_bytes);
+  void gather_bytes(const void* shard, void* whole, int64_t shard_bytes) override;
   bool step();
   void post_exchanges(const Call& call);
   bool collect_finished();

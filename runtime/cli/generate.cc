@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "comm/agree.h"
+#include "runtime/base/half.h"
 #include "runtime/base/math.h"
 #include "runtime/cli/saved_run.h"
 #include "runtime/cli/settings.h"
@@ -42,8 +43,14 @@ std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const std::string
 
 std::vector<double> read_logits(const Tensor& logits) {
   const auto count = static_cast<size_t>(logits.elements());
-  check(logits.dtype == DType::kF32 || logits.dtype == DType::kF64, "logits of another dtype");
+  check(logits.dtype != DType::kBF16, "logits of another dtype");
   if (logits.dtype == DType::kF64) return {logits.as<double>(), logits.as<double>() + count};
+  if (logits.dtype == DType::kF16) {
+    std::vector<double> out(count);
+    std::transform(logits.as<uint16_t>(), logits.as<uint16_t>() + count, out.begin(),
+                   [](uint16_t bits) { return half_to_float<float>(uint32_t{bits}); });
+    return out;
+  }
   return {logits.as<float>(), logits.as<float>() + count};
 }
 

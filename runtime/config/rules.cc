@@ -102,7 +102,7 @@ struct LaterFeature {
   std::string_view value;
   bool plans = false;  // `memwall plan` has it already
 };
-constexpr std::array<LaterFeature, 16> kLaterFeatures = {{
+constexpr std::array<LaterFeature, 15> kLaterFeatures = {{
     {"optimizer.kind", "SGD"},
     {"optimizer.kind", "ADAHESSIAN"},
     {"optimizer.momentum", ""},
@@ -110,7 +110,6 @@ constexpr std::array<LaterFeature, 16> kLaterFeatures = {{
     {"optimizer.adahessian.block_size", ""},
     {"optimizer.adahessian.update_every", ""},
     {"optimizer.adahessian.probes", ""},
-    {"precision.mode", "FP16", true},
     {"precision.mode", "BF16", true},
     {"communication.transport", "SHARED_MEMORY"},
     {"communication.transport", "NCCL"},

@@ -50,6 +50,32 @@ void verify_types(const Graph& graph, const Node& node) {
   }
 }
 
+// What the attributes let a kernel touch lies inside its operands.
+void verify_extents(const Graph& graph, const Node& node) {
+  const auto elements = [&](ValueId v) { return graph.type(v).shape.elements(); };
+  if (const auto* g = std::get_if<GemmAttributes>(&node.attributes)) {
+    const auto inside = [&](ValueId v, const Strides& s, int64_t rows, int64_t columns) {
+      const int64_t last = (g->batch - 1) * s.batch + (rows - 1) * s.row + (columns - 1) * s.column;
+      require(last < elements(v), node, "an operand is smaller than its strides say");
+    };
+    require(g->batch > 0 && g->m > 0 && g->n > 0 && g->k > 0, node, "is empty");
+    inside(node.inputs[0], g->a, g->m, g->k);
+    inside(node.inputs[1], g->b, g->k, g->n);
+    inside(node.outputs[0], g->c, g->m, g->n);
+  }
+  if (const auto* r = std::get_if<RowsAttributes>(&node.attributes)) {
+    const bool second = node.op == Op::kEmbeddingGrad || node.op == Op::kCrossEntropyGrad;
+    const ValueId rows = node.op == Op::kEmbedding ? node.outputs[0] : node.inputs[second ? 1 : 0];
+    require(r->width <= r->stride && r->batch * r->rows * r->stride == elements(rows), node,
+            "has other rows than its tensor");
+  }
+  if (node.op == Op::kAdd) {  // its kernel reads both as what it writes
+    const DType dtype = graph.type(node.outputs[0]).dtype;
+    require(graph.type(node.inputs[0]).dtype == dtype && graph.type(node.inputs[1]).dtype == dtype,
+            node, "adds values of two dtypes");
+  }
+}
+
 void verify_views(const Graph& graph, const Node& node) {
   if (node.op == Op::kView) {
     const int64_t offset = std::get<ViewAttributes>(node.attributes).offset;
@@ -133,6 +159,7 @@ void verify_graph(const Graph& graph) {
     verify_views(graph, node);
     if (node.op == Op::kChunked) verify_chunked(graph, node);
     verify_types(graph, node);
+    verify_extents(graph, node);
     verify_placements(graph, node);
   }
   for (const GraphOutput& output : graph.outputs) {

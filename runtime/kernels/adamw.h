@@ -16,7 +16,7 @@ struct AdamWFactors {
   C keep;  // 1 - rate * weight decay, or 1 where there is none
 };
 
-// One run of elements with one decay. S: dtype of the state, G: of the gradient.
+// One run of elements with one decay. S: dtype of the state, G: of the gradient; computed as C.
 template <class S, class G, class C>
 struct AdamW {
   Input<S, C> p_in, m_in, v_in;

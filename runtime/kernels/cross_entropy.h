@@ -44,9 +44,11 @@ struct CrossEntropyGrad {
     const auto in = logits.from(row * stride);
     const auto out = dlogits.from(row * stride);
     const auto drow = drow_loss.scalar(row), lse = log_sum_exp.scalar(row);
+    // Of the logit, which the result may overwrite.
+    const auto hit =
+        team.only(targets[row], [&](auto at) { return exp(in(at)-lse) * drow - drow; });
     team.each(0, width, [&](auto at) { out.store(at, exp(in(at)-lse) * drow); });
-    const auto written = Input<T, C>{out.data};
-    team.only(targets[row], [&](auto at) { out.store(at, written(at) - drow); });
+    team.only(targets[row], [&](auto at) { out.store(at, hit); });
     team.each(width, stride, [&](auto at) { out.store(at, C{0}); });
   }
 };

@@ -20,11 +20,11 @@ inline void mark_kept(const uint32_t (&bits)[kBitsDrawn], uint32_t threshold,
   }
 }
 
-template <class T, class C>
+template <class Out, class T, class C>
 struct Dropout {
   Input<T, C> x;
   const int64_t* sample_index;
-  Output<T, C> y;
+  Output<Out, C> y;
   uint64_t seed;
   uint32_t site;
   uint32_t threshold;  // kept where the bits are at least this

@@ -14,10 +14,11 @@ template <class Team, class F>
   team.template each<4 * kLanes>(row * kTile, std::min(count, (row + 1) * kTile), f);
 }
 
-template <class T>
+// T: dtype of the tensors, C: of arithmetic.
+template <class T, class C>
 struct Fill {
-  Output<T> y;
-  T value;
+  Output<T, C> y;
+  C value;
   int64_t count;
 
   template <class Team>
@@ -39,10 +40,11 @@ struct Copy {
   }
 };
 
-template <class T>
+template <class T, class A, class B, class C>
 struct Add {
-  Input<T> a, b;
-  Output<T> c;
+  Input<A, C> a;
+  Input<B, C> b;
+  Output<T, C> c;
   int64_t count;
 
   template <class Team>
@@ -52,10 +54,10 @@ struct Add {
 };
 
 // y = x + b, x (batch, rows, width), b (batch, width). A row is a tile of a row of x.
-template <class T>
+template <class T, class C>
 struct Bias {
-  Input<T> x, b;
-  Output<T> y;
+  Input<T, C> x, b;
+  Output<T, C> y;
   int64_t rows, width, tiles;  // tiles in a row of x
 
   template <class Team>

@@ -6,11 +6,11 @@
 namespace memwall {
 
 // y[row] = table[indices[row]].
-template <class T>
+template <class T, class C>
 struct Embedding {
   const int32_t* indices;
-  Input<T> table;
-  Output<T> y;
+  Input<T, C> table;
+  Output<T, C> y;
   int64_t width;
 
   template <class Team>
@@ -47,11 +47,11 @@ inline TokenGroups group_tokens(const int32_t* indices, int64_t tokens, int64_t 
 }
 
 // dtable[row] = sum of dy over the row's tokens, in position order.
-template <class T, class C>
+template <class Out, class T, class C>
 struct EmbeddingGrad {
   TokenGroups groups;
   Input<T, C> dy;
-  Output<T, C> dtable;
+  Output<Out, C> dtable;
   int64_t width;
 
   template <class Team>

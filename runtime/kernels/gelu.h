@@ -13,38 +13,38 @@ struct GeluConstants {
   static constexpr T kCubic = static_cast<T>(0.044715);
 };
 
-template <class T>
+template <class T, class C>
 struct Gelu {
-  Input<T> x;
-  Output<T> y;
+  Input<T, C> x;
+  Output<T, C> y;
   int64_t count;
 
   template <class Team>
   void operator()(Team& team, int64_t row) const {
-    using K = GeluConstants<T>;
+    using K = GeluConstants<C>;
     each_of_tile(team, row, count, [&](auto at) {
       const auto v = x(at);
-      y.store(at, v * logistic(v * K::kTwoScale * (v * v * K::kCubic + T{1})));
+      y.store(at, v * logistic(v * K::kTwoScale * (v * v * K::kCubic + C{1})));
     });
   }
 };
 
 // dx = dy (s + x s (1 - s) (2u)').
-template <class T>
+template <class T, class C>
 struct GeluGrad {
-  Input<T> dy, x;
-  Output<T> dx;
+  Input<T, C> dy, x;
+  Output<T, C> dx;
   int64_t count;
 
   template <class Team>
   void operator()(Team& team, int64_t row) const {
-    using K = GeluConstants<T>;
+    using K = GeluConstants<C>;
     each_of_tile(team, row, count, [&](auto at) {
       const auto v = x(at);
       const auto square = v * v * K::kCubic;
-      const auto s = logistic(v * K::kTwoScale * (square + T{1}));
-      const auto slope = (square * T{3} + T{1}) * K::kTwoScale;
-      dx.store(at, dy(at) * (s + v * s * (T{1} - s) * slope));
+      const auto s = logistic(v * K::kTwoScale * (square + C{1}));
+      const auto slope = (square * C{3} + C{1}) * K::kTwoScale;
+      dx.store(at, dy(at) * (s + v * s * (C{1} - s) * slope));
     });
   }
 };

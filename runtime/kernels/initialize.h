@@ -8,7 +8,8 @@
 
 namespace memwall {
 
-// Elements [first, first + count) of a segment, to p[0 ... count).
+// Elements [first, first + count) of a segment, to p[0 ... count): of a 16-bit type the FP32 value,
+// rounded, as the update rounds its FP32 parameters.
 template <class T>
 struct InitializeNormal {
   T* p;

@@ -1,5 +1,5 @@
 // Layer norm over rows of `width` elements (Ba, Kiros and Hinton 2016).
-// T: dtype of the tensors, C: of arithmetic and statistics.
+// T: dtype of the tensors, Out: of a gradient, C: of arithmetic and statistics.
 #pragma once
 
 #include <cmath>
@@ -37,11 +37,11 @@ struct LayerNorm {
 };
 
 // dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma, xhat = (x - mean) rstd.
-template <class T, class C>
+template <class Out, class T, class C>
 struct LayerNormGrad {
   Input<T, C> dy, x, gamma;
   Input<C> mean, rstd;
-  Output<T, C> dx;
+  Output<Out, C> dx;
   int64_t width;
 
   template <class Team>

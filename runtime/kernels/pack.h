@@ -15,26 +15,12 @@
 #include <type_traits>
 #include <utility>
 
+#include "runtime/kernels/half.h"
+#include "runtime/kernels/vector.h"
+
 namespace memwall {
 
 inline constexpr int kLanes = 16;
-
-// Bytes of the widest vector register of the instruction set compiled for.
-inline constexpr int kRegisterBytes = __BIGGEST_ALIGNMENT__ >= 64   ? 64
-                                      : __BIGGEST_ALIGNMENT__ >= 32 ? 32
-                                                                    : 16;
-#ifdef __FMA__
-inline constexpr bool kHasFma = true;
-#else
-inline constexpr bool kHasFma = false;
-#endif
-
-template <class T, int N>
-struct VectorType {
-  typedef T Type __attribute__((vector_size(N * sizeof(T))));
-};
-template <class T, int N>
-using Vector = typename VectorType<T, N>::Type;
 
 template <class T, int N = kLanes>
 struct Pack {
@@ -92,14 +78,6 @@ struct Pack {
 // An unsigned integer of the size of T, for bit patterns and masks.
 template <class T>
 using BitsOf = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
-
-template <class To, class From>
-[[gnu::always_inline]] inline To bit_pattern(const From& from) {
-  static_assert(sizeof(To) == sizeof(From));
-  To to;
-  std::memcpy(&to, &from, sizeof(To));
-  return to;
-}
 
 // a * b + c with one rounding.
 template <class T, int N>
@@ -182,30 +160,38 @@ template <class T, int N>
 // Memory. S is what the buffer holds, C what is computed with; no alignment is assumed.
 template <class C, int N, class S>
 [[gnu::always_inline]] inline Pack<C, N> load(const S* from) {
+  using Register = typename Pack<C, N>::Register;
+  constexpr int kCount = Pack<C, N>::kRegisterLanes;
   Pack<C, N> out;
-  if constexpr (std::is_same_v<C, S>) {
-    std::memcpy(&out, from, sizeof(out));
-  } else {
-    constexpr int kCount = Pack<C, N>::kRegisterLanes;
-    using Narrow = Vector<S, kCount>;
-    for (int i = 0; i < out.kRegisters; ++i) {
-      Narrow piece;
+  for (int i = 0; i < out.kRegisters; ++i) {
+    if constexpr (std::is_same_v<C, S>) {
+      std::memcpy(&out.part[i], from + i * kCount, sizeof(Register));
+    } else if constexpr (kIsNarrow<S>) {
+      Vector<uint16_t, kCount> piece;
       std::memcpy(&piece, from + i * kCount, sizeof(piece));
-      out.part[i] = __builtin_convertvector(piece, typename Pack<C, N>::Register);
+      out.part[i] = __builtin_convertvector((widen<S, kCount>(piece)), Register);
+    } else {
+      Vector<S, kCount> piece;
+      std::memcpy(&piece, from + i * kCount, sizeof(piece));
+      out.part[i] = __builtin_convertvector(piece, Register);
     }
   }
   return out;
 }
 
+// Rounds once, so that a double does not become a 16-bit number by way of a float.
 template <class C, int N, class S>
 [[gnu::always_inline]] inline void store(S* to, const Pack<C, N>& x) {
-  if constexpr (std::is_same_v<C, S>) {
-    std::memcpy(to, &x, sizeof(x));
-  } else {
-    constexpr int kCount = Pack<C, N>::kRegisterLanes;
-    using Narrow = Vector<S, kCount>;
-    for (int i = 0; i < x.kRegisters; ++i) {
-      const Narrow piece = __builtin_convertvector(x.part[i], Narrow);
+  static_assert(!kIsNarrow<S> || std::is_same_v<C, float>);
+  constexpr int kCount = Pack<C, N>::kRegisterLanes;
+  for (int i = 0; i < x.kRegisters; ++i) {
+    if constexpr (std::is_same_v<C, S>) {
+      std::memcpy(to + i * kCount, &x.part[i], sizeof(x.part[i]));
+    } else if constexpr (kIsNarrow<S>) {
+      const auto piece = narrow<S, kCount>(x.part[i]);
+      std::memcpy(to + i * kCount, &piece, sizeof(piece));
+    } else {
+      const auto piece = __builtin_convertvector(x.part[i], Vector<S, kCount>);
       std::memcpy(to + i * kCount, &piece, sizeof(piece));
     }
   }
@@ -225,7 +211,13 @@ template <class T>
 
 template <class C, int N, class S>
 [[gnu::always_inline]] inline Pack<C, N> load_first(const S* from, int count) {
-  if constexpr (std::is_same_v<C, S> && kHasMaskedMoves<C>) {
+  if constexpr (kHasMaskedHalves && kIsNarrow<S> && std::is_same_v<C, float> && N == kLanes) {
+    Pack<C, N> out;
+    const auto mask = static_cast<__mmask16>((1u << count) - 1);
+    const __m256i piece = _mm256_maskz_loadu_epi16(mask, from);
+    out.part[0] = widen<S, N>(bit_pattern<Vector<uint16_t, N>>(piece));
+    return out;
+  } else if constexpr (std::is_same_v<C, S> && kHasMaskedMoves<C>) {
     Pack<C, N> out = C{0};
     for (int r = 0; r < out.kRegisters; ++r) {
       const int lanes = lanes_in_register<C>(count, r);
@@ -240,7 +232,8 @@ template <class C, int N, class S>
     }
     return out;
   } else {
-    S buffer[N] = {};
+    S buffer[N];
+    std::memset(buffer, 0, sizeof(buffer));
     std::memcpy(buffer, from, static_cast<size_t>(count) * sizeof(S));
     return load<C, N>(buffer);
   }
@@ -248,7 +241,10 @@ template <class C, int N, class S>
 
 template <class C, int N, class S>
 [[gnu::always_inline]] inline void store_first(S* to, const Pack<C, N>& x, int count) {
-  if constexpr (std::is_same_v<C, S> && kHasMaskedMoves<C>) {
+  if constexpr (kHasMaskedHalves && kIsNarrow<S> && std::is_same_v<C, float> && N == kLanes) {
+    const auto mask = static_cast<__mmask16>((1u << count) - 1);
+    _mm256_mask_storeu_epi16(to, mask, bit_pattern<__m256i>(narrow<S, N>(x.part[0])));
+  } else if constexpr (std::is_same_v<C, S> && kHasMaskedMoves<C>) {
     for (int r = 0; r < x.kRegisters; ++r) {
       const int lanes = lanes_in_register<C>(count, r);
       if (lanes == 0) break;

@@ -2,13 +2,13 @@
 // blocks of a fixed size, then the partials in their order.
 #pragma once
 
+#include "runtime/base/workspace.h"
 #include "runtime/kernels/team.h"
 
 namespace memwall {
 
 inline constexpr int64_t kRowBlock = 64;     // rows in a partial of a column sum
 inline constexpr int64_t kColumnTile = 128;  // columns of one call: parallelism, not numbers
-inline constexpr int64_t kSumBlock = 4096;   // elements in a partial of a whole sum
 
 // sum over rows of f(row, at), at in [begin, end).
 template <class Team, class C, class F, class Out>
@@ -29,10 +29,10 @@ template <class Team, class C, class F, class Out>
 
 // b (batch, width) = sum over rows of x (batch, rows, width). A row of the kernel is a tile of
 // columns of one batch.
-template <class T, class C>
+template <class Out, class T, class C>
 struct ColumnSum {
   Input<T, C> x;
-  Output<T, C> b;
+  Output<Out, C> b;
   int64_t rows, width, tiles;
 
   template <class Team>
@@ -46,11 +46,11 @@ struct ColumnSum {
 };
 
 // dgamma = sum over rows of dy (x - mean) rstd.
-template <class T, class C>
+template <class Out, class T, class C>
 struct LayerNormScaleGrad {
   Input<T, C> dy, x;
   Input<C> mean, rstd;
-  Output<T, C> dgamma;
+  Output<Out, C> dgamma;
   int64_t rows, width;
 
   template <class Team>

@@ -26,16 +26,19 @@ struct CausalSoftmax {
   void operator()(Team& team, int64_t row) const {
     const auto in = scores.from(row * block.stride);
     const auto out = p.from(row * block.stride);
-    const auto kept = Input<T, C>{out.data};
     const int64_t visible = block.visible(row);
     const auto peak = team.max(visible, [&](auto at) { return in(at); });
+    // Stored on the way, exponentials save a second exp; narrow ones would be rounded twice.
+    constexpr bool kKept = std::is_same_v<T, C>;
     const auto total = team.sum(visible, [&](auto at) {
       const auto e = exp(in(at)-peak);
-      out.store(at, e);
+      if constexpr (kKept) out.store(at, e);
       return e;
     });
     const auto scale = C{1} / total;
-    team.each(0, visible, [&](auto at) { out.store(at, kept(at) * scale); });
+    const auto kept = Input<T, C>{out.data};
+    team.each(0, visible,
+              [&](auto at) { out.store(at, (kKept ? kept(at) : exp(in(at)-peak)) * scale); });
     team.each(visible, block.block_end, [&](auto at) { out.store(at, C{0}); });
   }
 };

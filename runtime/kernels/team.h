@@ -7,7 +7,8 @@
 //   team.each(begin, end, f)   f everywhere, in any order
 //   team.sum(count, f)         the sum of f(at) over [0, count)
 //   team.max(count, f)         the largest
-//   team.only(index, f)        f at one place, after what the team did there before
+//   team.only(index, f)        f at one place, after what the team did there before; what f returns
+//                              is good for another `only` of that place
 //   team.lead(f)               f() once
 //
 // `at` is only good for handing to views, which give and take whole packs. The arithmetic between
@@ -101,8 +102,8 @@ struct CpuTeam {
   }
 
   template <class F>
-  [[gnu::always_inline]] static void only(int64_t index, const F& f) {
-    f(Part{index, 1});
+  [[gnu::always_inline]] static auto only(int64_t index, const F& f) {
+    return f(Part{index, 1});
   }
 
   template <class F>

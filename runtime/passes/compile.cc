@@ -39,6 +39,7 @@ class Compiler {
       if (settings_.micro_steps > 1) add("micro", micro_step(false), fed);
       add("last_micro", micro_step(true), fed);
       add("update", update(), {});
+      if (plan_.find_slot(SlotKind::kMaster, 0) != nullptr) add("restore", restore(), {});
     }
     if (settings_.evaluate) {
       add("evaluate", evaluate(), {SlotKind::kTokens, SlotKind::kTargets});
@@ -152,6 +153,36 @@ class Compiler {
     return graph;
   }
 
+  // A unit's masters, or this rank's share of them, in the parameters' type and place.
+  static ValueId rounded(ParameterSharding& sharding, const Scope& scope, ValueId masters,
+                         int64_t unit) {
+    const ValueId place = sharding.share(scope, SlotKind::kParameter, unit);
+    return scope.emit("round", Op::kCopy, NoAttributes{}, {masters, place},
+                      scope.graph.type(place));
+  }
+
+  // Fresh parameters as their slot holds them: gathered at stages 1 and 2.
+  ValueId whole_where_held(ParameterSharding& sharding, const Scope& scope, ValueId fresh,
+                           int64_t unit) const {
+    const ShardLayout layout = shard_layout(settings_);
+    if (!layout.moments || layout.parameters) return fresh;
+    return sharding.gather(scope, "gather_updated", fresh, unit);
+  }
+
+  // Parameters from masters that a checkpoint has filled.
+  Graph restore() const {
+    Graph graph;
+    ParameterSharding sharding(graph, plan_, settings_);
+    for (size_t u = 0; u < plan_.units.size(); ++u) {
+      const auto unit = static_cast<int64_t>(u);
+      const Scope scope{graph, plan_.units[u].name, Phase::kUpdate, static_cast<int32_t>(u)};
+      const ValueId masters = sharding.state(scope, SlotKind::kMaster, unit);
+      const ValueId fresh = rounded(sharding, scope, masters, unit);
+      sharding.output(whole_where_held(sharding, scope, fresh, unit), SlotKind::kParameter, unit);
+    }
+    return graph;
+  }
+
   // {loss sum, stop requests, norm partials}, summed over ranks, and what follows from them.
   ValueId step_control(Graph& graph, ParameterSharding& sharding) const {
     const Scope scope{graph, "update", Phase::kUpdate, 0};
@@ -219,12 +250,9 @@ class Compiler {
       ValueId fresh = after.parameters;
       if (master) {
         sharding.output(fresh, SlotKind::kMaster, unit);
-        const ValueId place = sharding.share(scope, SlotKind::kParameter, unit);
-        fresh = scope.emit("round", Op::kCopy, NoAttributes{}, {fresh, place}, graph.type(place));
+        fresh = rounded(sharding, scope, fresh, unit);
       }
-      if (layout.moments && !layout.parameters) {
-        fresh = sharding.gather(scope, "gather_updated", fresh, unit);
-      }
+      fresh = whole_where_held(sharding, scope, fresh, unit);
       sharding.output(fresh, SlotKind::kParameter, unit);
     }
     return graph;

@@ -219,7 +219,12 @@ void ParameterSharding::gradient(const Scope& scope, const Node& gather_node, Va
     output(converted(whole, held, {}), SlotKind::kGradient, unit);
     return;
   } else if (!layout_.gradients && held != wire) {
-    shard = converted(shard, held, {share(at, SlotKind::kGradient, unit)});
+    // In the place of the accumulator, which nobody reads any more: not of the slot's old contents,
+    // which each addition has overwritten.
+    Type share = shard_type;
+    share.dtype = held;
+    const ValueId place = at.emit("share", Op::kShardView, NoAttributes{}, {cotangent}, share);
+    shard = converted(shard, held, {place});
   }
   output(shard, SlotKind::kGradient, unit);
 }

@@ -107,8 +107,8 @@ class Backward : public VjpContext {
   std::vector<char> needed_;
   std::map<ValueId, std::vector<Contribution>> contributions_;  // by root
   std::set<ValueId> wide_;
-  std::map<ValueId, ValueId> accumulators_;                     // by root
-  Node node_;                                                   // being visited; a copy
+  std::map<ValueId, ValueId> accumulators_;  // by root
+  Node node_;                                // being visited; a copy
   std::vector<ValueId> cotangents_;
   std::vector<Merged> merged_;
 };
@@ -203,16 +203,18 @@ void Backward::contribute(int input, const std::string& suffix, Op op, Attribute
 }
 
 void Backward::pass(int input, ValueId value) {
-  const Part part = part_of(node_.inputs[static_cast<size_t>(input)]);
+  const ValueId primal = node_.inputs[static_cast<size_t>(input)];
+  const Part part = part_of(primal);
   bool first_skipped = false;
   const ValueId addend = addend_for(part, first_skipped);
   if (addend == kNoValue) {
-    record(part, value);
+    record(part, converted(value, cotangent_type(primal).dtype));
     return;
   }
   Type type = graph_.type(addend);
   if (!first_skipped) {
-    record(part, scope().emit("sum", Op::kAdd, NoAttributes{}, {addend, value}, type));
+    const ValueId term = converted(value, type.dtype);
+    record(part, scope().emit("sum", Op::kAdd, NoAttributes{}, {addend, term}, type));
     return;
   }
   Node node;
@@ -345,15 +347,21 @@ void Backward::chunked() {
   std::vector<Type> types;
   std::vector<Part> parts;
   std::vector<int64_t> result_periods;
+  bool adds_older = false;
   for (ValueId v : cotangents_) flows.push_back(v != kNoValue);
   for (size_t k = 0; k < node_.inputs.size(); ++k) {
     wanted.push_back(needs(static_cast<int>(k)));
     if (!wanted[k]) continue;
     parts.push_back(part_of(node_.inputs[k]));
+    for (size_t j = 0; j + 1 < parts.size(); ++j) {
+      check(parts[j].root != parts.back().root || parts[j].offset != parts.back().offset,
+            "one value is two differentiated operands", node_.name);
+    }
     bool first_skipped = false;
     const ValueId addend = addend_for(parts.back(), first_skipped);
     back.addends.push_back(addend);
     back.addend_skipped_first |= first_skipped;
+    adds_older |= addend != kNoValue && !first_skipped;
     Type type = cotangent_type(node_.inputs[k]);
     // A parameter's gradient stays wide until its scatter, for other uses add to it.
     const bool parameter = is_parameter(graph_.producer(parts.back().root));
@@ -380,6 +388,9 @@ void Backward::chunked() {
     back.periods.push_back(node_.periods[node_.inputs.size() + k]);
     back.addends.push_back(kNoValue);
   }
+  // The rule of when to add is the node's, so an accumulator and an older contribution cannot both
+  // be addends of one node.
+  check(!back.addend_skipped_first || !adds_older, "addends of two kinds", node_.name);
   const auto absent = [](ValueId v) { return v == kNoValue; };
   if (std::all_of(back.addends.begin(), back.addends.end(), absent)) back.addends.clear();
   const NodeId forward = graph_.values[static_cast<size_t>(node_.outputs[0])].node;

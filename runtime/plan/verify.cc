@@ -4,6 +4,7 @@
 #include <set>
 
 #include "runtime/plan/abstract_arena.h"
+#include "runtime/plan/verify_steps.h"
 
 namespace memwall {
 namespace {
@@ -20,17 +21,36 @@ bool overlap(const AbstractRange& a, const AbstractRange& b) {
 
 class Runner {
  public:
-  Runner(const Plan& plan, int64_t rank) : plan_(plan), rank_(rank), arena_(plan.arena_bytes) {}
+  Runner(const Plan& plan, int64_t rank)
+      : plan_(plan),
+        rank_(rank),
+        arena_(plan.arena_bytes),
+        holds_(plan.slots.size(), 0),
+        was_held_(plan.slots.size(), 0) {}
 
   void run() {
     if (!plan_.has_program("init")) load_slots();
     // Two steps of at least three micro-steps where they accumulate, so that every program follows
     // every other that it may follow.
+    std::set<std::string_view> known;
     for (const char* name : {"init", "micro", "micro", "last_micro", "update", "micro", "micro",
-                             "last_micro", "update", "evaluate", "next_token"}) {
+                             "last_micro", "update", "restore", "evaluate", "next_token"}) {
+      known.insert(name);
       if (!plan_.has_program(name)) continue;
+      const bool micro = std::string_view(name) == "micro";
+      if (first_micro_ && (micro || std::string_view(name) == "last_micro")) begin_step();
       run_program(plan_.program(name));
-      first_micro_ = std::string_view(name) != "micro";
+      first_micro_ = !micro;
+    }
+    for (const Program& program : plan_.programs) {
+      if (!known.contains(program.name))
+        fail("nobody knows when program " + program.name + " runs");
+    }
+    for (size_t s = 0; s < plan_.slots.size(); ++s) {
+      if (!was_held_[s] && !may_be_partial(plan_.slots[s])) {
+        fail("no program fills slot " +
+             plan_.values[static_cast<size_t>(plan_.slots[s].value)].name);
+      }
     }
   }
 
@@ -49,21 +69,52 @@ class Runner {
     fail(std::string(role) + " " + plan_.values[static_cast<size_t>(o.value)].name + " " + problem);
   }
 
+  // Whole gradients may be left summed in this rank's shard alone.
+  static bool may_be_partial(const Slot& slot) { return slot.kind == SlotKind::kGradient; }
+
+  void fill_slot(size_t s) {
+    const Slot& slot = plan_.slots[s];
+    arena_.set({slot.offset, slot.bytes, slot.value, 0});
+    holds_[s] = 1;
+  }
+  template <class Which>
+  void empty_slots(const Which& which) {
+    for (size_t s = 0; s < plan_.slots.size(); ++s) {
+      const Slot& slot = plan_.slots[s];
+      if (!which(slot.kind)) continue;
+      arena_.set({slot.offset, slot.bytes, kUndefined, 0});
+      holds_[s] = 0;
+    }
+  }
   // What is loaded before a plan without init runs.
   void load_slots() {
-    for (const Slot& slot : plan_.slots) {
-      if (slot.unit >= 0) arena_.set({slot.offset, slot.bytes, slot.value, 0});
+    for (size_t s = 0; s < plan_.slots.size(); ++s) {
+      if (plan_.slots[s].unit >= 0) fill_slot(s);
+    }
+  }
+  // Nothing of the step before is left but the model's state.
+  void begin_step() {
+    empty_slots([](SlotKind kind) {
+      return kind == SlotKind::kGradient || kind == SlotKind::kLossSum ||
+             kind == SlotKind::kScalars;
+    });
+  }
+  // Every program gets its input anew.
+  void feed(const Program& program) {
+    empty_slots([](SlotKind kind) {
+      return kind == SlotKind::kTokens || kind == SlotKind::kTargets ||
+             kind == SlotKind::kSampleIndex || kind == SlotKind::kPosition;
+    });
+    for (int32_t slot : program.host_slots) {
+      if (slot < 0 || slot >= static_cast<int32_t>(plan_.slots.size())) fail("no such host slot");
+      fill_slot(static_cast<size_t>(slot));
     }
   }
 
   void run_program(const Program& program) {
     program_ = &program;
     clocks_.assign(program.steps.size(), Clock{-1, -1});
-    for (int32_t slot : program.host_slots) {
-      if (slot < 0 || slot >= static_cast<int32_t>(plan_.slots.size())) fail("no such host slot");
-      const Slot& s = plan_.slots[static_cast<size_t>(slot)];
-      arena_.set({s.offset, s.bytes, s.value, 0});
-    }
+    feed(program);
     std::array<int32_t, kStreams> last{-1, -1};
     for (size_t i = 0; i < program.steps.size(); ++i) {
       step_ = &program.steps[i];
@@ -159,12 +210,7 @@ class Runner {
     for (const Operand& o : step.inputs) read(o, iteration, "input");
     if (!overwrites(step, iteration)) {
       const bool into_result = step.addends.empty();  // a body's result, summed over iterations
-      if (step.outputs.empty()) fail("accumulates into nothing");
-      const Operand& target = into_result ? step.outputs[0] : step.addends[0];
-      const AbstractRange a = range_of(target, rank_, iteration);
-      const AbstractRange b = range_of(step.outputs[0], rank_, iteration);
-      if (a.begin != b.begin || a.bytes != b.bytes) fail("the addend is not in the result's place");
-      read(target, iteration, "addend");
+      read(into_result ? step.outputs[0] : step.addends[0], iteration, "addend");
     }
     if (step.workspace.bytes > 0) write(step.workspace, iteration, "workspace");
     for (const Operand& o : step.outputs) write(o, iteration, "result");
@@ -183,11 +229,27 @@ class Runner {
     return out;
   }
 
+  // Bytes of `result` that belong to one iteration: what the body's operands advance by.
+  static int64_t slice_bytes(const Body& body, const Operand& result) {
+    for (const Step& step : body.steps) {
+      for (const Operand& o : step.outputs) {
+        const bool part = o.start >= result.start && o.start < result.start + result.bytes;
+        if (o.value == result.value && part) return o.iteration_bytes;
+      }
+    }
+    return result.bytes;
+  }
+  // An iteration leaves its slice of each result whole; all do as the first one does.
+  void check_slices(const Step& outer, const Body& body) const {
+    for (const Operand& o : outer.outputs) {
+      AbstractRange first = range_of(o, rank_);
+      first.bytes = slice_bytes(body, o);
+      if (!arena_.holds(first)) fail("the body does not leave its result");
+    }
+  }
+
   void run_chunked(const Program& program) {
     const Step& outer = *step_;
-    if (outer.body < 0 || outer.body >= static_cast<int32_t>(program.bodies.size())) {
-      fail("has no body");
-    }
     const Body& body = program.bodies[static_cast<size_t>(outer.body)];
     check_overlaps(outer, 0);
     for (const Operand& o : outer.inputs) read(o, 0, "input");
@@ -208,20 +270,16 @@ class Runner {
       require(arena_.write(scratch, stream_, index_, clock()), outer.workspace, "workspace");
       for (const Step& inner : body.steps) {
         step_ = &inner;
-        if (inner.op == Op::kChunked || !inner.waits.empty()) fail("cannot stand in a body");
         access(inner, i);
       }
+      step_ = &outer;
+      if (i == 0) check_slices(outer, body);
     }
-    step_ = &outer;
-    for (const Operand& o : outer.outputs) {
-      const int64_t probe = std::min<int64_t>(o.bytes, 1);  // the sampled slices were written whole
-      const AbstractRange first{range_of(o, rank_).begin, probe, o.value, range_of(o, rank_).start};
-      if (!arena_.holds(first)) fail("the body does not leave its result");
-      write(o, 0, "result");
-    }
+    for (const Operand& o : outer.outputs) write(o, 0, "result");
   }
 
-  // Slots keep what nobody touched and what the program promises; all else is gone.
+  // Slots keep what nobody touched and what the program promises; all else is gone. What a slot
+  // held before, it holds again.
   void hand_over(const Program& program) {
     for (const SlotResult& result : program.results) {
       const Slot& slot = plan_.slots[static_cast<size_t>(result.slot)];
@@ -234,6 +292,14 @@ class Runner {
              " does not hold its result at the end");
       }
       arena_.set({where.begin, where.bytes, slot.value, where.begin - slot.offset});
+      holds_[static_cast<size_t>(result.slot)] = 1;
+    }
+    for (size_t s = 0; s < plan_.slots.size(); ++s) {
+      const Slot& slot = plan_.slots[s];
+      if (!holds_[s]) continue;
+      was_held_[s] = 1;
+      if (may_be_partial(slot) || arena_.holds({slot.offset, slot.bytes, slot.value, 0})) continue;
+      fail("slot " + plan_.values[static_cast<size_t>(slot.value)].name + " loses its contents");
     }
     arena_.set({plan_.persistent_bytes, plan_.arena_bytes - plan_.persistent_bytes, kUndefined, 0});
   }
@@ -241,6 +307,7 @@ class Runner {
   const Plan& plan_;
   const int64_t rank_;
   AbstractArena arena_;
+  std::vector<char> holds_, was_held_;  // by slot: now; after some program
   std::vector<Clock> clocks_;
   const Program* program_ = nullptr;
   const Step* step_ = nullptr;
@@ -267,6 +334,7 @@ void check_slots(const Plan& plan) {
 
 void verify_plan(const Plan& plan) {
   check_slots(plan);
+  verify_steps(plan);
   for (int64_t rank : std::set<int64_t>{0, std::min<int64_t>(1, plan.ranks - 1), plan.ranks - 1}) {
     Runner(plan, rank).run();
   }

@@ -303,7 +303,6 @@ CheckpointInfo load_checkpoint(const std::string& folder, Executor& executor) {
     const RankFile file(folder, manifest, comm.rank());
     each_section(plan, [&](size_t unit, Section section) {
       const Slot& slot = saved_slot(plan, unit, section);
-      check(slot.kind != SlotKind::kMaster, "parameters rounded from masters are not restored yet");
       const auto bytes = file.section(layout.index(unit, section));
       const auto shard = shard_in_arena(executor, slot);
       std::memcpy(shard.data(), bytes.data(), bytes.size());
@@ -311,6 +310,7 @@ CheckpointInfo load_checkpoint(const std::string& folder, Executor& executor) {
     info = info_of(manifest);
   });
   gather_whole_slots(executor);
+  if (plan.has_program("restore")) executor.run(plan.program("restore"));
   return info;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/base/half.h"
 #include "runtime/kernels/segments.h"
 #include "runtime/train/checkpoint.h"
 #include "runtime/train/checkpoint_files.h"
@@ -104,6 +105,15 @@ void fill_slot(const WeightSource& source, const Unit& unit, int64_t begin, std:
   });
 }
 
+// Rounded from FP32, as the update rounds masters.
+void fill_half_slot(const WeightSource& source, const Unit& unit, int64_t begin,
+                    std::span<uint16_t> slot) {
+  std::vector<float> exact(slot.size());
+  fill_slot(source, unit, begin, std::span<float>(exact));
+  std::transform(exact.begin(), exact.end(), slot.begin(),
+                 [](float value) { return static_cast<uint16_t>(float_to_half<uint32_t>(value)); });
+}
+
 void check_shapes(const WeightSource& source, const Plan& plan) {
   for (const Unit& unit : plan.units) {
     for (const Segment& segment : unit.segments) {
@@ -132,7 +142,8 @@ void load_weights(const WeightSource& source, Executor& executor) {
     switch (slot.dtype) {
       case DType::kF32: fill_slot(source, unit, begin, elements_of<float>(tensor)); break;
       case DType::kF64: fill_slot(source, unit, begin, elements_of<double>(tensor)); break;
-      default: throw InternalError("weights are not rounded to 16 bits yet", unit.name);
+      case DType::kF16: fill_half_slot(source, unit, begin, elements_of<uint16_t>(tensor)); break;
+      default: throw InternalError("weights of another dtype", unit.name);
     }
   }
 }

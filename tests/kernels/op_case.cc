@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "runtime/base/half.h"
 #include "runtime/base/rng.h"
 
 namespace memwall::test {
@@ -25,10 +26,14 @@ DType type_of(Kind kind, DType dtype) {
   return dtype;
 }
 
+// 16-bit types are converted from and to float alone.
+template <class T>
+using Exact = std::conditional_t<sizeof(T) == 2, float, T>;
+
 template <class T>
 void write_as(const Values& values, std::byte* to) {
   for (size_t i = 0; i < values.size(); ++i) {
-    const T value = static_cast<T>(values[i]);
+    const T value{static_cast<Exact<T>>(values[i])};
     std::memcpy(to + i * sizeof(T), &value, sizeof(T));
   }
 }
@@ -39,13 +44,15 @@ Values read_as(const std::byte* from, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     T value;
     std::memcpy(&value, from + i * sizeof(T), sizeof(T));
-    out[i] = static_cast<double>(value);
+    out[i] = static_cast<double>(static_cast<Exact<T>>(value));
   }
   return out;
 }
 
 void write(DType dtype, const Values& values, std::byte* to) {
   switch (dtype) {
+    case DType::kF16: return write_as<Half>(values, to);
+    case DType::kBF16: return write_as<BFloat16>(values, to);
     case DType::kF64: return write_as<double>(values, to);
     case DType::kI32: return write_as<int32_t>(values, to);
     case DType::kI64: return write_as<int64_t>(values, to);
@@ -55,6 +62,8 @@ void write(DType dtype, const Values& values, std::byte* to) {
 
 Values read(DType dtype, const std::byte* from, size_t count) {
   switch (dtype) {
+    case DType::kF16: return read_as<Half>(from, count);
+    case DType::kBF16: return read_as<BFloat16>(from, count);
     case DType::kF64: return read_as<double>(from, count);
     case DType::kI32: return read_as<int32_t>(from, count);
     case DType::kI64: return read_as<int64_t>(from, count);
@@ -103,31 +112,41 @@ std::string where(const OpCase& c, DType dtype) {
   return std::string(op_name(c.op)) + " " + c.name + " " + std::string(name_of(dtype));
 }
 
+// What a value is after a tensor of `type` has held it.
+Values rounded(DType type, const Values& values) {
+  std::vector<std::byte> bytes(values.size() * static_cast<size_t>(size_of(type)));
+  write(type, values, bytes.data());
+  return read(type, bytes.data(), values.size());
+}
+
+// How far rounding once to `type` may move `x`.
+double rounding(DType type, double x) {
+  if (type == DType::kF16) return std::max(0x1p-11 * std::abs(x), 0x1p-25);
+  return type == DType::kBF16 ? 0x1p-8 * std::abs(x) : 0.0;
+}
+
 void expect_near_reference(const OpCase& c, DType dtype,
                            const std::vector<std::vector<std::byte>>& results) {
   std::vector<Values> in;
   for (const Data& data : c.inputs) {
-    const DType type = type_of(data.kind, dtype);
-    std::vector<std::byte> bytes(data.values.size() * static_cast<size_t>(size_of(type)));
-    write(type, data.values, bytes.data());
-    in.push_back(read(type, bytes.data(), data.values.size()));
+    in.push_back(rounded(type_of(data.kind, dtype), data.values));
   }
   const std::vector<Values> expected = c.reference(in);
   ASSERT_EQ(expected.size(), c.outputs.size());
-  const double tolerance = dtype == DType::kF32 ? c.tolerance_f32 : c.tolerance_f64;
+  const double tolerance = dtype == DType::kF64 ? c.tolerance_f64 : c.tolerance_f32;
   for (size_t o = 0; o < expected.size(); ++o) {
     const Data& data = c.outputs[o];
     const DType type = type_of(data.kind, dtype);
     ASSERT_EQ(expected[o].size(), data.values.size()) << where(c, dtype) << " output " << o;
     const Values got = read(type, results[o].data(), data.values.size());
+    const Values before = rounded(type, data.values);
     int failures = 0;
     for (size_t i = 0; i < got.size() && failures < 5; ++i) {
       const bool untouched = std::isnan(expected[o][i]);
-      const double before =
-          type == DType::kF32 ? static_cast<float>(data.values[i]) : data.values[i];
-      double want = untouched ? before : expected[o][i];
-      if (!untouched && c.accumulate && o == 0) want += before;
-      const double allowed = untouched ? 0.0 : tolerance * std::max(1.0, std::abs(want));
+      double want = untouched ? before[i] : expected[o][i];
+      if (!untouched && c.accumulate && o == 0) want += before[i];
+      const double allowed =
+          untouched ? 0.0 : tolerance * std::max(1.0, std::abs(want)) + rounding(type, want);
       if (std::abs(got[i] - want) <= allowed || (std::isnan(got[i]) && std::isnan(want))) continue;
       ADD_FAILURE() << where(c, dtype) << " output " << o << " element " << i << ": " << got[i]
                     << ", expected " << want;
@@ -179,8 +198,17 @@ std::vector<std::vector<std::byte>> run(const OpCase& c, DType dtype, int64_t of
 }
 
 void expect_correct(const OpCase& c) {
+  if (c.also_wide) {
+    OpCase wide = c;
+    wide.also_wide = false;
+    wide.name += " to f32";
+    wide.outputs[0].kind = Kind::kStatistic;
+    wide.dtypes = {DType::kF16, DType::kBF16};
+    wide.in_place.clear();
+    expect_correct(wide);
+  }
   const auto always = c.always_in_place ? c.in_place : decltype(c.in_place){};
-  for (DType dtype : {DType::kF32, DType::kF64}) {
+  for (DType dtype : c.dtypes) {
     const auto first = run(c, dtype, 0, 1, always);
     expect_near_reference(c, dtype, first);
     for (int64_t offset = 0; offset < 64; ++offset) {

@@ -42,7 +42,11 @@ struct OpCase {
   bool always_in_place = false;
   // The results without the addend, from inputs rounded to their types.
   std::function<std::vector<Values>(const std::vector<Values>& in)> reference;
-  double tolerance_f32 = 1e-5, tolerance_f64 = 1e-12;  // of max(1, |expected|)
+  // Of max(1, |expected|). Results in 16 bits may differ by one rounding more than FP32's.
+  double tolerance_f32 = 1e-5, tolerance_f64 = 1e-12;
+  std::vector<DType> dtypes = {DType::kF32, DType::kF64, DType::kF16, DType::kBF16};
+  // The first result may also be FP32 where the values are 16 bits.
+  bool also_wide = false;
 };
 
 // The bytes of all outputs, in dtype `dtype`. Every tensor lies `offset` elements behind an
@@ -50,7 +54,7 @@ struct OpCase {
 std::vector<std::vector<std::byte>> run(const OpCase& c, DType dtype, int64_t offset, int threads,
                                         const std::vector<std::pair<size_t, size_t>>& aliases);
 
-// Reference, offsets 0 ... 63, 1 ... 3 threads, in place; FP32 and FP64.
+// Reference, offsets 0 ... 63, 1 ... 3 threads, in place; in all dtypes of the case.
 void expect_correct(const OpCase& c);
 
 // Reproducible values in [-scale, scale), not symmetric around zero.

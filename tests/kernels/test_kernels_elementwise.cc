@@ -4,7 +4,7 @@
 
 #include "runtime/base/rng.h"
 #include "runtime/base/scalars.h"
-#include "runtime/kernels/workspace.h"
+#include "runtime/base/workspace.h"
 #include "tests/kernels/op_case.h"
 
 namespace memwall::test {
@@ -55,6 +55,7 @@ TEST(Elementwise, Fill) {
 TEST(Elementwise, Copy) {
   OpCase c = unary("same type", Op::kCopy, 1.0, [](double x) { return x; });
   c.tolerance_f32 = c.tolerance_f64 = 0.0;
+  c.also_wide = true;
   expect_correct(c);
   c.name = "added";
   c.in_place.clear();
@@ -63,6 +64,9 @@ TEST(Elementwise, Copy) {
   expect_correct(c);
   for (Kind kind : {Kind::kF64, Kind::kValue}) {
     c.name = kind == Kind::kF64 ? "from f64" : "to f64";
+    c.also_wide = false;
+    c.dtypes = {DType::kF32, DType::kF64};
+    if (kind == Kind::kValue) c.dtypes.insert(c.dtypes.end(), {DType::kF16, DType::kBF16});
     c.inputs[0].kind = kind;
     c.outputs[0].kind = kind == Kind::kF64 ? Kind::kValue : Kind::kF64;
     for (bool accumulate : {false, true}) {
@@ -82,7 +86,28 @@ TEST(Elementwise, Add) {
     return std::vector<Values>{sum};
   };
   c.tolerance_f32 = 1e-7, c.tolerance_f64 = 0.0;
+  c.also_wide = true;
   expect_correct(c);
+  c.name = "a sum in FP32 and one more";
+  c.also_wide = false;
+  c.dtypes = {DType::kF16, DType::kBF16};
+  c.inputs[0].kind = c.outputs[0].kind = Kind::kStatistic;
+  c.in_place = {{0, 0}};
+  expect_correct(c);
+}
+
+// A master copy becomes the parameter.
+TEST(Elementwise, CopyRoundsFp32To16Bits) {
+  OpCase c = unary("round", Op::kCopy, 3.0, [](double x) { return x; });
+  c.inputs[0].kind = Kind::kStatistic;
+  c.dtypes = {DType::kF16, DType::kBF16};
+  c.tolerance_f32 = 0.0;
+  c.in_place.clear();
+  for (bool accumulate : {false, true}) {
+    c.accumulate = accumulate;
+    c.tolerance_f32 = accumulate ? 1e-7 : 0.0;
+    expect_correct(c);
+  }
 }
 
 TEST(Elementwise, Bias) {
@@ -172,6 +197,7 @@ OpCase dropout_case(int64_t width, int64_t iteration) {
 TEST(Elementwise, Dropout) {
   for (int64_t width : {1, 3, 61, 64, 402, 768}) {
     OpCase c = dropout_case(width, 4);
+    c.also_wide = true;
     expect_correct(c);
     c.accumulate = true;
     c.in_place.clear();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/base/workspace.h"
 #include "runtime/kernels/machine.h"
 #include "tests/kernels/op_case.h"
 
@@ -32,6 +33,11 @@ OpCase gemm_case(const std::string& name, const GemmAttributes& g) {
   c.inputs = {input({a}, noise(a, 1)), input({b}, noise(b, 2))};
   c.outputs = {output({size})};
   c.tolerance_f32 = 3e-5;
+  c.also_wide = true;
+  for (DType dtype : c.dtypes) {
+    const int64_t bytes = gemm_workspace_bytes(g, dtype, dtype, dtype);
+    c.workspace_bytes = std::max(c.workspace_bytes, bytes);
+  }
   return c;
 }
 
@@ -172,6 +178,8 @@ TEST(Gemm, ThreadsDoNotChangeBits) {
   };
   const Shape shapes[] = {{"forward", plain(512, 768, 256)},
                           {"small", plain(64, 64, 64)},
+                          {"one row", plain(1, 300, 300)},
+                          {"one column", gradient(300, 1, 300)},
                           {"skinny", plain(256, 32, 256)},
                           {"deep and narrow", plain(32, 32, 4096)},
                           {"weight gradient", gradient(256, 768, 1024)},
@@ -181,9 +189,12 @@ TEST(Gemm, ThreadsDoNotChangeBits) {
   for (const Shape& shape : shapes) {
     const OpCase c = gemm_case(shape.name, shape.g);
     const auto one = run(c, DType::kF32, 0, 1, {});
+    const auto half = run(c, DType::kF16, 0, 1, {});
     for (int threads : {2, 3, 8}) {
       EXPECT_EQ(one, run(c, DType::kF32, threads, threads, {}))
           << shape.name << " on " << threads << " threads";
+      EXPECT_EQ(half, run(c, DType::kF16, threads, threads, {}))
+          << shape.name << " in FP16 on " << threads << " threads";
     }
   }
 }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "runtime/kernels/workspace.h"
+#include "runtime/base/workspace.h"
 #include "tests/kernels/op_case.h"
 
 namespace memwall::test {
@@ -103,6 +103,7 @@ TEST(Rows, LayerNormGrad) {
       }
       return std::vector<Values>{dx};
     };
+    c.also_wide = true;
     expect_correct(c);
     c.accumulate = true;
     c.in_place.clear();
@@ -130,6 +131,7 @@ TEST(Rows, LayerNormScaleGrad) {
       }
       return std::vector<Values>{sums};
     };
+    c.also_wide = true;
     for (bool accumulate : {false, true}) {
       c.accumulate = accumulate;
       expect_correct(c);
@@ -151,6 +153,7 @@ TEST(Rows, ColumnSum) {
       for (int64_t i = 0; i < b * r * w; ++i) sums[at(i / (r * w) * w + i % w)] += in[0][at(i)];
       return std::vector<Values>{sums};
     };
+    c.also_wide = true;
     for (bool accumulate : {false, true}) {
       c.accumulate = accumulate;
       expect_correct(c);
@@ -293,6 +296,7 @@ TEST(Rows, EmbeddingGrad) {
       }
       return std::vector<Values>{table};
     };
+    c.also_wide = true;
     for (bool accumulate : {false, true}) {
       c.accumulate = accumulate;
       expect_correct(c);

@@ -119,9 +119,12 @@ OpCase adamw_case(const Unit& unit, int rank, int ranks, bool skip) {
                                        {Scalar::kBeta2Correction, 1 - std::pow(0.95, 7)},
                                        {Scalar::kGradScale, 0.25},
                                        {Scalar::kSkip, skip ? 1.0 : 0.0}});
-  c.inputs = {input({count}, noise(count, 1)), input({count}, noise(count, 2)), input({count}, v),
-              input({count}, noise(count, 4)), input({kScalarCount}, scalars, Kind::kF64)};
-  c.outputs = {output({count}), output({count}), output({count})};
+  // 16-bit gradients update an FP32 master.
+  constexpr Kind kState = Kind::kStatistic;
+  c.inputs = {input({count}, noise(count, 1), kState), input({count}, noise(count, 2), kState),
+              input({count}, v, kState), input({count}, noise(count, 4)),
+              input({kScalarCount}, scalars, Kind::kF64)};
+  c.outputs = {output({count}, kState), output({count}, kState), output({count}, kState)};
   c.in_place = {{0, 0}, {1, 1}, {2, 2}};
   c.tolerance_f32 = 1e-6, c.tolerance_f64 = 1e-14;
   // torch.optim.AdamW, single tensor.

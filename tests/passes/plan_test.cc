@@ -197,6 +197,20 @@ TEST(Plan, AccumulationReducesOnceOrEveryMicroStep) {
   }
 }
 
+// Accumulators are added to where they lie: a copy would be a whole unit in FP32.
+TEST(Plan, CopiesNoAccumulator) {
+  for (int64_t stage : {0, 1, 2, 3}) {
+    for (DType dtype : {DType::kF32, DType::kF16}) {
+      const Plan plan = plan_of(2, stage, 3, 0, dtype);
+      for (const char* name : {"micro", "last_micro"}) {
+        for (const Step& step : plan.program(name).steps) {
+          EXPECT_FALSE(step.name.ends_with("/copy")) << step.name << " stage " << stage;
+        }
+      }
+    }
+  }
+}
+
 TEST(Plan, OneRankHasNoCollectives) {
   const Plan plan = plan_of(1, 3, 1, 0);
   EXPECT_EQ(plan.totals.all_gather, PlannedTraffic{});

@@ -48,7 +48,7 @@ GptSpec dropping(DType dtype) {
 }
 
 TEST(Stages, AgreeBitwise) {
-  for (DType dtype : {DType::kF32, DType::kF64}) {
+  for (DType dtype : {DType::kF32, DType::kF64, DType::kF16}) {
     for (int64_t micro_steps : {1, 3}) {
       std::vector<Outcome> outcomes;
       for (int64_t stage : {0, 1, 2, 3}) {
@@ -67,17 +67,21 @@ TEST(Stages, AgreeBitwise) {
 }
 
 // Prefetch, transfers as early and as late as the waits allow, and freed memory overwritten.
-TEST(Stages, DoNotDependOnTiming) {
+class StagesIn : public testing::TestWithParam<DType> {};
+INSTANTIATE_TEST_SUITE_P(Types, StagesIn, testing::Values(DType::kF32, DType::kF16),
+                         [](const auto& instance) { return std::string(name_of(instance.param)); });
+
+TEST_P(StagesIn, DoNotDependOnTiming) {
   for (int64_t stage : {0, 1, 2, 3}) {
     for (int64_t micro_steps : {1, 2}) {
-      TinyRun plain(dropping(DType::kF32), settings_of(stage, micro_steps, 0), world());
+      TinyRun plain(dropping(GetParam()), settings_of(stage, micro_steps, 0), world());
       const Outcome expected = outcome_of(plain, 3);
       for (int64_t depth : {0, 1, 2}) {
         for (bool late : {false, true}) {
           EagerCommunicator eager(world());
           LateCommunicator delayed(world());
           Communicator& comm = late ? static_cast<Communicator&>(delayed) : eager;
-          TinyRun run(dropping(DType::kF32), settings_of(stage, micro_steps, depth), comm);
+          TinyRun run(dropping(GetParam()), settings_of(stage, micro_steps, depth), comm);
           PoisoningObserver poison(run.executor());
           run.executor().set_observer(&poison);
           EXPECT_EQ(outcome_of(run, 3), expected) << "stage " << stage << " micro " << micro_steps
@@ -90,17 +94,17 @@ TEST(Stages, DoNotDependOnTiming) {
 }
 
 // What is recomputed has the bits it had.
-TEST(Stages, DoNotDependOnCheckpointing) {
+TEST_P(StagesIn, DoNotDependOnCheckpointing) {
   for (int64_t stage : {0, 3}) {
     for (int64_t micro_steps : {1, 2}) {
-      TinyRun plain(dropping(DType::kF32), settings_of(stage, micro_steps, 0), world());
+      TinyRun plain(dropping(GetParam()), settings_of(stage, micro_steps, 0), world());
       const Outcome expected = outcome_of(plain, 3);
       for (const CheckpointPolicy& policy :
            {CheckpointPolicy{Checkpointing::kBlock, {}},
             CheckpointPolicy{Checkpointing::kSelective, {"*/attn/attention", "*/attn/residual"}}}) {
         CompileSettings settings = settings_of(stage, micro_steps, 0);
         settings.checkpointing = policy;
-        TinyRun run(dropping(DType::kF32), settings, world());
+        TinyRun run(dropping(GetParam()), settings, world());
         PoisoningObserver poison(run.executor());
         run.executor().set_observer(&poison);
         EXPECT_EQ(outcome_of(run, 3), expected) << "stage " << stage << " micro " << micro_steps;
@@ -131,6 +135,18 @@ TEST(Stages, ManyRanksAgreeWithOne) {
       EXPECT_NEAR(sharded.steps[k].loss, whole.steps[k].loss, c.tolerance * whole.steps[k].loss);
     }
   }
+}
+
+// Half the bytes, nearly the same losses, and not the same numbers.
+TEST(Stages, Fp16FollowsFp32) {
+  TinyRun half(dropping(DType::kF16), settings_of(3, 1, 0), world());
+  TinyRun single(dropping(DType::kF32), settings_of(3, 1, 0), world());
+  const Outcome a = outcome_of(half, 30), b = outcome_of(single, 30);
+  for (size_t i = 0; i < a.steps.size(); ++i) {
+    EXPECT_NEAR(a.steps[i].loss, b.steps[i].loss, 2e-2) << i;
+  }
+  EXPECT_NE(a.steps, b.steps);
+  EXPECT_LE(activations(half.plan()), 0.55 * static_cast<double>(activations(single.plan())));
 }
 
 TEST(Stages, PlannedTrafficIsWhatMpiSends) {

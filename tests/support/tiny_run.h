@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "runtime/base/half.h"
 #include "runtime/base/scalars.h"
 #include "runtime/exec/executor.h"
 #include "runtime/model/gpt2.h"
@@ -31,7 +32,11 @@ inline GptSpec tiny_spec(DType dtype) {
 }
 
 inline double element(const Tensor& t, int64_t i) {
-  return t.dtype == DType::kF64 ? t.as<double>()[i] : static_cast<double>(t.as<float>()[i]);
+  if (t.dtype == DType::kF64) return t.as<double>()[i];
+  if (t.dtype == DType::kF16) {
+    return static_cast<double>(half_to_float<float>(uint32_t{t.as<uint16_t>()[i]}));
+  }
+  return static_cast<double>(t.as<float>()[i]);
 }
 inline void set_element(const Tensor& t, int64_t i, double value) {
   if (t.dtype == DType::kF64) {
@@ -95,8 +100,9 @@ class TinyRun {
   }
 
   void set_scalars(int64_t step, double rate) {
-    scalar(Scalar::kSeed) = 1.0 / global_tokens();
-    scalar(Scalar::kLossScale) = 1.0;
+    const double scale = spec_.dtype == DType::kF16 ? 1024.0 : 1.0;
+    scalar(Scalar::kSeed) = scale / global_tokens();
+    scalar(Scalar::kLossScale) = scale;
     scalar(Scalar::kLearningRate) = rate;
     scalar(Scalar::kStopRequest) = 0.0;
     scalar(Scalar::kBeta1Correction) =

@@ -1,10 +1,8 @@
-#include "runtime/base/math.h"
+#include "runtime/base/workspace.h"
 #include "runtime/graph/ops/rules_list.h"
 
 namespace memwall::ops {
 namespace {
-
-constexpr int64_t kSumBlock = 4096;  // elements summed together, as the kernels do
 
 std::vector<Type> same_as_first(const Graph& g, const Node& n) {
   return {like_input(g, n, 0)};
@@ -86,7 +84,7 @@ OpRules sum() {
   };
   rules.flops = input_flops;
   rules.workspace_bytes = [](const Graph& g, const Node& n) {
-    return ceil_div(g.type(n.inputs[0]).shape.elements(), kSumBlock) * size_of(DType::kF64);
+    return sum_workspace_bytes(g.type(n.inputs[0]).shape.elements(), 1);
   };
   rules.accumulates = true;
   return rules;

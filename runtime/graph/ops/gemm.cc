@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/base/workspace.h"
 #include "runtime/graph/ops/rules_list.h"
 
 namespace memwall {
@@ -87,6 +88,10 @@ OpRules gemm() {
     int64_t rows = 0;
     for (int64_t i = 1; i <= g.limit_period; ++i) rows += std::min(dim, i * g.limit_rows);
     return flops / dim * rows / g.limit_period;
+  };
+  rules.workspace_bytes = [](const Graph& g, const Node& n) {
+    return gemm_workspace_bytes(std::get<GemmAttributes>(n.attributes), g.type(n.inputs[0]).dtype,
+                                g.type(n.inputs[1]).dtype, g.type(n.outputs[0]).dtype);
   };
   rules.accumulates = true;
   return rules;

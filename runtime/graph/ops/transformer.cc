@@ -1,4 +1,5 @@
 // Layer norm, softmax, embedding, cross-entropy: rows of a tensor seen as (batch, rows, width).
+#include "runtime/base/workspace.h"
 #include "runtime/graph/ops/rules_list.h"
 
 namespace memwall::ops {
@@ -110,9 +111,8 @@ OpRules embedding() {
 OpRules embedding_grad() {
   OpRules rules;
   rules.flops = row_flops<1>;
-  // Counting sort: where each table row's tokens start, then the tokens' positions.
   rules.workspace_bytes = [](const Graph& g, const Node& n) {
-    return (g.type(n.outputs[0]).shape[0] + 1 + rows_of(n).rows) * size_of(DType::kI32);
+    return embedding_grad_workspace_bytes(g.type(n.outputs[0]).shape[0], rows_of(n).rows);
   };
   rules.accumulates = true;
   return rules;

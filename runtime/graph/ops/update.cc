@@ -1,5 +1,5 @@
 // Initialisation and the update.
-#include "runtime/base/math.h"
+#include "runtime/base/workspace.h"
 #include "runtime/graph/ops/rules_list.h"
 
 namespace memwall::ops {
@@ -19,8 +19,7 @@ OpRules sum_squares() {
   };
   rules.workspace_bytes = [](const Graph& g, const Node& n) {
     const int64_t parts = std::get<UnitAttributes>(n.attributes).parts;
-    const int64_t part = g.type(n.inputs[0]).shape.elements() / parts;
-    return parts * ceil_div(part, int64_t{4096}) * size_of(DType::kF64);
+    return sum_workspace_bytes(g.type(n.inputs[0]).shape.elements(), parts);
   };
   rules.accumulates = true;
   return rules;

@@ -1,5 +1,9 @@
-// FP32 products go to oneDNN's sgemm, which is never called from inside a parallel region: there
-// it takes a path four times slower. Everything else goes to PlainGemm.
+// Products with FP32 arithmetic go to oneDNN's sgemm, which is never called from inside a parallel
+// region: there it takes a path four times slower. FP64 goes to PlainGemm.
+//
+// A product of 16-bit operands has the bits of the FP32 product of the same values, rounded once:
+// panels keep the operands' transposition, and the steps in k are the same. (Checked on AVX-512;
+// elsewhere sgemm's bits may depend on the height of a call.)
 #include "runtime/kernels/gemm.h"
 
 #include <oneapi/dnnl/dnnl.h>
@@ -8,84 +12,123 @@
 #include <optional>
 #include <utility>
 
+#include "runtime/base/gemm_panels.h"
 #include "runtime/kernels/cpu/launch.h"
 #include "runtime/kernels/cpu/openmp_threads.h"
+#include "runtime/kernels/panel.h"
 
 namespace memwall::cpu {
 namespace {
 
-Strides transposed(const Strides& s) {
-  return {s.batch, s.column, s.row};
-}
-
-// c^T = b^T a^T.
-GemmAttributes transposed(const GemmAttributes& g) {
-  GemmAttributes t = g;
-  t.m = g.n;
-  t.n = g.m;
-  t.a = transposed(g.b);
-  t.b = transposed(g.a);
-  t.c = transposed(g.c);
-  return t;
-}
-
-// How sgemm names a matrix (rows, columns): 'N' where rows are contiguous, 'T' where columns are.
-struct Layout {
-  char transpose;
-  int64_t leading;  // elements between contiguous runs
+// A tile of an operand or result, counted in elements of its matrix.
+struct Tile {
+  int64_t batch, row, column;
+  int64_t rows, columns;
 };
 
-std::optional<Layout> layout_of(const Strides& s, int64_t rows, int64_t columns) {
-  if ((s.column == 1 || columns == 1) && (s.row >= columns || rows == 1)) {
-    return Layout{'N', rows == 1 ? columns : s.row};
-  }
-  if ((s.row == 1 || rows == 1) && (s.column >= rows || columns == 1)) {
-    return Layout{'T', columns == 1 ? rows : s.column};
-  }
-  return std::nullopt;
-}
-
-// Products of at most this depth. oneDNN 2.6.3 divides a deeper one among threads where the result
-// is small (128 x 512 x 1024, A B^T, differs between one thread and two), and then its bits depend
-// on their number; up to 320 it was never seen to, on 1 to 16 threads, and 256 is free: 0.90 to
-// 1.02 of the time of whole products over GPT-2's shapes, its own blocks being about as deep.
-constexpr int64_t kDepth = 256;
-
-struct SgemmCall {
-  Layout a, b;
-  int64_t ldc;
-  const GemmAttributes& g;
+// FP32 as sgemm takes it: `leading` elements between contiguous runs.
+struct Matrix {
+  float* data;
+  int64_t leading;
 };
 
-// c = alpha a b (+ c), one batch.
-void sgemm(const SgemmCall& call, const float* a, const float* b, float* c, bool add) {
-  const GemmAttributes& g = call.g;
-  for (int64_t k = 0; k < g.k; k += kDepth) {
-    const dnnl_status_t status =
-        dnnl_sgemm(call.a.transpose, call.b.transpose, g.m, g.n, std::min(kDepth, g.k - k),
-                   static_cast<float>(g.alpha), a + k * g.a.column, call.a.leading, b + k * g.b.row,
-                   call.b.leading, add || k > 0 ? 1.0f : 0.0f, c, call.ldc);
-    if (status != dnnl_success) {
-      throw Error("dnnl_sgemm failed with status " + std::to_string(status) +
-                  " for m = " + std::to_string(g.m) + ", n = " + std::to_string(g.n) +
-                  ", k = " + std::to_string(g.k));
+// An operand or result of the product.
+struct Operand {
+  Tensor tensor;
+  Strides strides;
+  Layout layout;
+  float* panel;  // nullptr: in place
+
+  int64_t offset(const Tile& t) const {
+    return t.batch * strides.batch + t.row * strides.row + t.column * strides.column;
+  }
+  bool by_rows() const { return layout.transpose == 'N'; }
+  // Of the panel: its runs and their length.
+  int64_t lines(const Tile& t) const { return by_rows() ? t.rows : t.columns; }
+  int64_t length(const Tile& t) const { return by_rows() ? t.columns : t.rows; }
+  int64_t line() const { return by_rows() ? strides.row : strides.column; }
+  int64_t step() const { return by_rows() ? strides.column : strides.row; }
+
+  // Where the product finds or leaves the tile.
+  Matrix matrix(const Tile& t) const {
+    if (panel == nullptr) return {tensor.as<float>() + offset(t), layout.leading};
+    return {panel, length(t)};
+  }
+  void to_panel(const Tile& t, int threads) const {
+    if (panel == nullptr) return;
+    with_operand_type<float>(tensor.dtype, [&]<class S>(S) {
+      const CopyLines<float, S> kernel{
+          tensor.as<const S>() + offset(t), line(), step(), panel, length(t), 1, length(t)};
+      launch(threads, lines(t), length(t), kernel);
+    });
+  }
+  void from_panel(const Tile& t, int threads) const {
+    if (panel == nullptr) return;
+    with_operand_type<float>(tensor.dtype, [&]<class S>(S) {
+      const CopyLines<S, float> kernel{panel,  length(t), 1,        tensor.as<S>() + offset(t),
+                                       line(), step(),    length(t)};
+      launch(threads, lines(t), length(t), kernel);
+    });
+  }
+};
+
+struct Product {
+  GemmAttributes g;  // limited; the result not transposed
+  Operand a, b, c;
+  GemmPanels panels;
+  bool accumulate;
+  int threads;
+};
+
+// c = alpha a b (+ c) for one step of k.
+void sgemm(const Product& p, const Tile& tile, int64_t depth, const Matrix& a, const Matrix& b,
+           const Matrix& c, bool add) {
+  const dnnl_status_t status =
+      dnnl_sgemm(p.a.layout.transpose, p.b.layout.transpose, tile.rows, tile.columns, depth,
+                 static_cast<float>(p.g.alpha), a.data, a.leading, b.data, b.leading,
+                 add ? 1.0f : 0.0f, c.data, c.leading);
+  if (status != dnnl_success) {
+    throw Error("dnnl_sgemm failed with status " + std::to_string(status) +
+                " for m = " + std::to_string(tile.rows) + ", n = " + std::to_string(tile.columns) +
+                ", k = " + std::to_string(depth));
+  }
+}
+
+// A tile of c, of one batch, or summed over all batches from the tile's on. Sums stay in FP32.
+void multiply_tile(const Product& p, const Tile& tile) {
+  const GemmAttributes& g = p.g;
+  const Matrix c = p.c.matrix(tile);
+  if (p.accumulate) p.c.to_panel(tile, p.threads);
+  const int64_t last = g.c.batch == 0 ? g.batch : tile.batch + 1;
+  for (int64_t batch = tile.batch; batch < last; ++batch) {
+    for (int64_t k = 0; k < g.k; k += kGemmDepth) {
+      const int64_t depth = std::min(kGemmDepth, g.k - k);
+      const Tile left{batch, tile.row, k, tile.rows, depth};
+      const Tile right{batch, k, tile.column, depth, tile.columns};
+      p.a.to_panel(left, p.threads);
+      p.b.to_panel(right, p.threads);
+      sgemm(p, tile, depth, p.a.matrix(left), p.b.matrix(right), c,
+            p.accumulate || batch > tile.batch || k > 0);
     }
   }
+  p.c.from_panel(tile, p.threads);
 }
 
-// Whether sgemm can do it; if so it is done.
-bool sgemm_batches(const GemmAttributes& g, const float* a, const float* b, float* c,
-                   bool accumulate, int threads) {
-  const auto layout_a = layout_of(g.a, g.m, g.k), layout_b = layout_of(g.b, g.k, g.n);
-  const auto layout_c = layout_of(g.c, g.m, g.n);
-  if (!layout_a || !layout_b || !layout_c || layout_c->transpose != 'N') return false;
-  const OpenMpThreads scope(threads);
-  const SgemmCall call{*layout_a, *layout_b, layout_c->leading, g};
-  for (int64_t i = 0; i < g.batch; ++i) {
-    const bool add = accumulate || (i > 0 && g.c.batch == 0);
-    sgemm(call, a + i * g.a.batch, b + i * g.b.batch, c + i * g.c.batch, add);
+void multiply(const Product& p) {
+  const GemmAttributes& g = p.g;
+  // Of a matrix and a vector the library divides even 256 products among two threads.
+  const OpenMpThreads scope(g.m == 1 || g.n == 1 ? 1 : p.threads);
+  for (int64_t batch = 0; batch < (g.c.batch == 0 ? 1 : g.batch); ++batch) {
+    for (int64_t column = 0; column < g.n;) {
+      const int64_t columns = tile_extent(g.n - column, p.panels.columns);
+      for (int64_t row = 0; row < g.m;) {
+        const int64_t rows = tile_extent(g.m - row, p.panels.rows);
+        multiply_tile(p, {batch, row, column, rows, columns});
+        row += rows;
+      }
+      column += columns;
+    }
   }
-  return true;
 }
 
 // Rows [first, m) of every batch of c.
@@ -100,29 +143,55 @@ void zero_rows(const GemmAttributes& g, int64_t first, T* c) {
   }
 }
 
-template <class T>
-void gemm_of(const KernelCall& call) {
-  const auto& whole = std::get<GemmAttributes>(call.attributes);
-  GemmAttributes g = limited(whole, call.iteration);
-  const T* a = call.inputs[0].as<const T>();
-  const T* b = call.inputs[1].as<const T>();
-  T* c = call.outputs[0].as<T>();
-  if (!call.accumulate && g.m < whole.m) zero_rows(whole, g.m, c);
-  if (g.c.column != 1 && g.c.row == 1) {
-    g = transposed(g);
-    std::swap(a, b);
-  }
-  if constexpr (std::is_same_v<T, float>) {
-    if (sgemm_batches(g, a, b, c, call.accumulate, call.threads)) return;
-  }
-  const PlainGemm<T> kernel{a, b, c, g, call.accumulate};
+// g: limited; panels: of the whole product.
+void gemm_in_panels(const KernelCall& call, const GemmAttributes& g, const Tensor& a,
+                    const Tensor& b, const GemmPanels& panels) {
+  check(static_cast<int64_t>(call.workspace.size()) >= panels.bytes(),
+        "gemm: the workspace is too small");
+  std::byte* free = call.workspace.data();
+  const auto take = [&](int64_t bytes) {
+    float* const panel = bytes > 0 ? reinterpret_cast<float*>(free) : nullptr;
+    free += bytes;
+    return panel;
+  };
+  const auto layout = [](const Strides& s, int64_t rows, int64_t columns) {
+    return layout_of(s, rows, columns).value_or(Layout{'N', columns});
+  };
+  Product p{.g = g,
+            .a = {a, g.a, layout(g.a, g.m, g.k), take(panels.a_bytes)},
+            .b = {b, g.b, layout(g.b, g.k, g.n), take(panels.b_bytes)},
+            .c = {call.outputs[0], g.c, {'N', g.c.row}, take(panels.c_bytes)},
+            .panels = panels,
+            .accumulate = call.accumulate,
+            .threads = call.threads};
+  // A result of one row or column may be in place by any strides.
+  if (p.c.panel == nullptr) p.c.layout = layout(g.c, g.m, g.n);
+  multiply(p);
+}
+
+void plain_gemm(const KernelCall& call, const GemmAttributes& g, const Tensor& a, const Tensor& b) {
+  const PlainGemm<double> kernel{a.as<const double>(), b.as<const double>(),
+                                 call.outputs[0].as<double>(), g, call.accumulate};
   launch(call.threads, kernel.tiles(), 2 * kernel.kRows * g.k, kernel);
 }
 
 }  // namespace
 
 void gemm(const KernelCall& call) {
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) { gemm_of<T>(call); });
+  auto whole = std::get<GemmAttributes>(call.attributes);
+  GemmAttributes g = limited(whole, call.iteration);
+  const Tensor& c = call.outputs[0];
+  if (!call.accumulate && g.m < whole.m) {
+    with_float_type(c.dtype, [&]<class T>(T) { zero_rows(whole, g.m, c.as<T>()); });
+  }
+  Tensor a = call.inputs[0], b = call.inputs[1];
+  if (has_transposed_result(whole)) {
+    whole = transposed(whole);
+    g = transposed(g);
+    std::swap(a, b);
+  }
+  if (c.dtype == DType::kF64) return plain_gemm(call, g, a, b);
+  gemm_in_panels(call, g, a, b, gemm_panels(whole, a.dtype, b.dtype, c.dtype));
 }
 
 }  // namespace memwall::cpu

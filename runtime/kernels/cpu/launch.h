@@ -44,17 +44,40 @@ using Accumulator = std::conditional_t<std::is_same_v<T, double>, double, float>
 template <class F>
 void with_float_type(DType dtype, const F& f) {
   switch (dtype) {
+    case DType::kF16: return f(Half{0.0f});
+    case DType::kBF16: return f(BFloat16{0.0f});
     case DType::kF32: return f(float{});
     case DType::kF64: return f(double{});
     default: throw InternalError("no CPU kernel for " + std::string(name_of(dtype)));
   }
 }
 
+// f(T{}) for the type T of an operand of an op whose result is of type Out: the same, or, for FP32,
+// a narrower one.
+template <class Out, class F>
+void with_operand_type(DType dtype, const F& f) {
+  with_float_type(dtype, [&]<class T>(T zero) {
+    if constexpr (std::is_same_v<T, Out> || (std::is_same_v<Out, float> && kIsNarrow<T>)) {
+      f(zero);
+    } else {
+      throw InternalError("no CPU kernel with an operand of " + std::string(name_of(dtype)));
+    }
+  });
+}
+
+// f(Out{}, In{}) for the types of the first result and of input `i`.
+template <class F>
+void with_result_and_input(const KernelCall& call, size_t i, const F& f) {
+  with_float_type(call.outputs[0].dtype, [&]<class Out>(Out out) {
+    with_operand_type<Out>(call.inputs[i].dtype, [&](auto in) { f(out, in); });
+  });
+}
+
 template <class T>
 Input<T, Accumulator<T>> input(const KernelCall& call, size_t i) {
   return {call.inputs[i].as<const T>()};
 }
-// A statistic or loss of a tensor of T.
+// A statistic or loss of a tensor of T: FP32 for the narrow types.
 template <class T>
 Input<Accumulator<T>> statistic(const KernelCall& call, size_t i) {
   return {call.inputs[i].as<const Accumulator<T>>()};

@@ -1,11 +1,11 @@
 // Kernels that see a tensor as rows.
+#include "runtime/base/workspace.h"
 #include "runtime/kernels/cpu/launch.h"
 #include "runtime/kernels/cross_entropy.h"
 #include "runtime/kernels/embedding.h"
 #include "runtime/kernels/layer_norm.h"
 #include "runtime/kernels/reduce.h"
 #include "runtime/kernels/softmax.h"
-#include "runtime/kernels/workspace.h"
 
 namespace memwall::cpu {
 namespace {
@@ -44,14 +44,14 @@ void layer_norm(const KernelCall& call) {
 
 void layer_norm_grad(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const LayerNormGrad<T, Accumulator<T>> kernel{input<T>(call, 0),
-                                                  input<T>(call, 1),
-                                                  input<T>(call, 2),
-                                                  statistic<T>(call, 3),
-                                                  statistic<T>(call, 4),
-                                                  output<T>(call),
-                                                  a.width};
+  with_result_and_input(call, 0, [&]<class Out, class T>(Out, T) {
+    const LayerNormGrad<Out, T, Accumulator<T>> kernel{input<T>(call, 0),
+                                                       input<T>(call, 1),
+                                                       input<T>(call, 2),
+                                                       statistic<T>(call, 3),
+                                                       statistic<T>(call, 4),
+                                                       output<Out>(call),
+                                                       a.width};
     launch(call.threads, a.batch * a.rows, a.width, kernel);
   });
 }
@@ -59,14 +59,14 @@ void layer_norm_grad(const KernelCall& call) {
 void layer_norm_scale_grad(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
   const int64_t rows = a.batch * a.rows;
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const LayerNormScaleGrad<T, Accumulator<T>> kernel{input<T>(call, 0),
-                                                       input<T>(call, 1),
-                                                       statistic<T>(call, 2),
-                                                       statistic<T>(call, 3),
-                                                       output<T>(call),
-                                                       rows,
-                                                       a.width};
+  with_result_and_input(call, 0, [&]<class Out, class T>(Out, T) {
+    const LayerNormScaleGrad<Out, T, Accumulator<T>> kernel{input<T>(call, 0),
+                                                            input<T>(call, 1),
+                                                            statistic<T>(call, 2),
+                                                            statistic<T>(call, 3),
+                                                            output<Out>(call),
+                                                            rows,
+                                                            a.width};
     launch(call.threads, ceil_div(a.width, kColumnTile), rows * kColumnTile, kernel);
   });
 }
@@ -74,9 +74,9 @@ void layer_norm_scale_grad(const KernelCall& call) {
 void column_sum(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
   const int64_t tiles = ceil_div(a.width, kColumnTile);
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const ColumnSum<T, Accumulator<T>> kernel{input<T>(call, 0), output<T>(call), a.rows, a.width,
-                                              tiles};
+  with_result_and_input(call, 0, [&]<class Out, class T>(Out, T) {
+    const ColumnSum<Out, T, Accumulator<T>> kernel{input<T>(call, 0), output<Out>(call), a.rows,
+                                                   a.width, tiles};
     launch(call.threads, a.batch * tiles, a.rows * std::min(a.width, kColumnTile), kernel);
   });
 }
@@ -103,10 +103,8 @@ void softmax_grad(const KernelCall& call) {
 void embedding(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const Embedding<T> kernel{call.inputs[0].as<const int32_t>(),
-                              {call.inputs[1].as<const T>()},
-                              {call.outputs[0].as<T>()},
-                              a.width};
+    const Embedding<T, Accumulator<T>> kernel{call.inputs[0].as<const int32_t>(), input<T>(call, 1),
+                                              output<T>(call), a.width};
     launch(call.threads, a.rows, a.width, kernel);
   });
 }
@@ -119,9 +117,9 @@ void embedding_grad(const KernelCall& call) {
         "embedding_grad: the workspace is too small");
   const TokenGroups groups = group_tokens(call.inputs[0].as<const int32_t>(), a.rows, table_rows,
                                           reinterpret_cast<int32_t*>(call.workspace.data()));
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const EmbeddingGrad<T, Accumulator<T>> kernel{groups, input<T>(call, 1), output<T>(call),
-                                                  a.width};
+  with_result_and_input(call, 1, [&]<class Out, class T>(Out, T) {
+    const EmbeddingGrad<Out, T, Accumulator<T>> kernel{groups, input<T>(call, 1), output<Out>(call),
+                                                       a.width};
     launch(call.threads, table_rows, a.width, kernel);
   });
 }
@@ -154,11 +152,3 @@ void cross_entropy_grad(const KernelCall& call) {
 }
 
 }  // namespace memwall::cpu
-
-namespace memwall {
-
-int64_t embedding_grad_workspace_bytes(int64_t table_rows, int64_t tokens) {
-  return (table_rows + 1 + tokens) * size_of(DType::kI32);
-}
-
-}  // namespace memwall

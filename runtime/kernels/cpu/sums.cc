@@ -1,7 +1,7 @@
 // Sums over whole tensors, in double precision.
+#include "runtime/base/workspace.h"
 #include "runtime/kernels/cpu/launch.h"
 #include "runtime/kernels/reduce.h"
-#include "runtime/kernels/workspace.h"
 
 namespace memwall::cpu {
 namespace {
@@ -46,11 +46,3 @@ void sum_squares(const KernelCall& call) {
 }
 
 }  // namespace memwall::cpu
-
-namespace memwall {
-
-int64_t sum_workspace_bytes(int64_t elements, int64_t parts) {
-  return parts * ceil_div(elements / parts, kSumBlock) * size_of(DType::kF64);
-}
-
-}  // namespace memwall

@@ -72,7 +72,8 @@ void initialize(const KernelCall& call) {
                  launch_tiles(call.threads, count, kernel);
                } else {
                  const double value = segment == nullptr ? 0.0 : segment->init_value;
-                 launch_tiles(call.threads, count, Fill<T>{{to}, static_cast<T>(value), count});
+                 using C = Accumulator<T>;
+                 launch_tiles(call.threads, count, Fill<T, C>{{to}, static_cast<C>(value), count});
                }
              });
   });
@@ -109,10 +110,12 @@ void adamw(const KernelCall& call) {
     return;
   }
   const Range range = range_of(call);
-  with_float_type(call.outputs[0].dtype, [&]<class S>(S) {
+  with_result_and_input(call, 3, [&]<class S, class G>(S, G) {
     using C = Accumulator<S>;
-    const auto factors = adamw_factors<C>(unit_of(call), scalars);
-    with_float_type(call.inputs[3].dtype, [&]<class G>(G) {
+    if constexpr (!std::is_same_v<S, C>) {
+      throw InternalError("the update's state is FP32 or FP64");
+    } else {
+      const auto factors = adamw_factors<C>(unit_of(call), scalars);
       each_run(*call.unit, range.begin, range.end,
                [&](int64_t begin, int64_t end, const Segment* segment) {
                  const int64_t at = begin - range.begin, count = end - begin;
@@ -128,7 +131,7 @@ void adamw(const KernelCall& call) {
                  if (segment == nullptr || !segment->decay) kernel.k.keep = C{1};
                  launch_tiles(call.threads, count, kernel);
                });
-    });
+    }
   });
 }
 

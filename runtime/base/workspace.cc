@@ -1,0 +1,24 @@
+#include "runtime/base/workspace.h"
+
+#include <algorithm>
+
+#include "runtime/base/gemm_panels.h"
+#include "runtime/base/math.h"
+
+namespace memwall {
+
+int64_t embedding_grad_workspace_bytes(int64_t table_rows, int64_t tokens) {
+  return (table_rows + 1 + tokens) * size_of(DType::kI32);
+}
+
+int64_t sum_workspace_bytes(int64_t elements, int64_t parts) {
+  return parts * ceil_div(elements / parts, kSumBlock) * size_of(DType::kF64);
+}
+
+int64_t gemm_workspace_bytes(const GemmAttributes& g, DType a, DType b, DType c) {
+  if (c == DType::kF64) return 0;
+  if (has_transposed_result(g)) return gemm_panels(transposed(g), b, a, c).bytes();
+  return gemm_panels(g, a, b, c).bytes();
+}
+
+}  // namespace memwall

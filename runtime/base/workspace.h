@@ -1,0 +1,23 @@
+// Scratch that CPU kernels need, in bytes. The graph's rules plan by these formulas and the kernels
+// use them: there is no second one.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/base/dtype.h"
+#include "runtime/base/op.h"
+
+namespace memwall {
+
+inline constexpr int64_t kSumBlock = 4096;  // elements in a partial of a whole sum
+
+// Counting sort: where each table row's tokens start, then the tokens' positions.
+int64_t embedding_grad_workspace_bytes(int64_t table_rows, int64_t tokens);
+
+// kSum (parts = 1) and kSumSquares. Without a workspace they run on one thread, to the same bits.
+int64_t sum_workspace_bytes(int64_t elements, int64_t parts);
+
+// kGemm, with the dtypes of its operands and result: the panels of gemm_panels.h.
+int64_t gemm_workspace_bytes(const GemmAttributes& g, DType a, DType b, DType c);
+
+}  // namespace memwall
