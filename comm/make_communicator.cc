@@ -18,7 +18,7 @@ Transport choose_transport(Transport asked, int ranks, int ranks_on_host) {
                    "", "choose AUTO or MPI, or start all ranks on one host");
 }
 
-std::unique_ptr<Communicator> make_communicator(MpiSession* session, double timeout_seconds,
+std::unique_ptr<Communicator> make_communicator(const MpiSession* session, double timeout_seconds,
                                                 Transport transport) {
   if (session == nullptr || session->size() == 1) return std::make_unique<SelfCommunicator>();
   if (choose_transport(transport, session->size(), session->ranks_on_host()) == Transport::kMpi) {

@@ -21,7 +21,7 @@ Transport choose_transport(Transport asked, int ranks, int ranks_on_host);
 // Over `transport` where `session` (null: none) has several ranks, else of this process alone.
 // Collective. A wait in which nothing moves for `timeout_seconds` (0: no limit) ends the job.
 // `session` must outlive the communicator.
-std::unique_ptr<Communicator> make_communicator(MpiSession* session, double timeout_seconds,
+std::unique_ptr<Communicator> make_communicator(const MpiSession* session, double timeout_seconds,
                                                 Transport transport = Transport::kMpi);
 
 }  // namespace memwall

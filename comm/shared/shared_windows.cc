@@ -26,11 +26,15 @@ std::string mib(int64_t bytes) {
   return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " MiB";
 }
 
-[[noreturn]] void throw_no_memory(int ranks, int64_t needed, const std::string& reason) {
-  throw SharedError("not enough shared memory: the windows of " + std::to_string(ranks) +
-                        " ranks need " + mib(needed) + ", " + reason,
-                    "", "enlarge it, e.g. docker run --shm-size, or choose transport MPI",
-                    ExitCode::kBadInput);
+constexpr const char* kRemedy = "enlarge it, e.g. docker run --shm-size, or choose transport MPI";
+
+std::string shortage(int ranks, int64_t needed, const std::string& reason) {
+  return "not enough shared memory: the windows of " + std::to_string(ranks) + " ranks need " +
+         mib(needed) + ", " + reason;
+}
+
+std::string free_text(const SpaceForWindows& space) {
+  return space.where + " has " + mib(space.free_bytes) + " free";
 }
 
 }  // namespace
@@ -63,7 +67,7 @@ SharedWindows::SharedWindows(const MpiSession& session, int64_t bytes_per_rank,
   static_assert(sizeof(Flags) <= kPage && std::atomic_ref<int64_t>::is_always_lock_free);
   check(session_.ranks_on_host() == ranks_, "shared windows between hosts", session_.where());
   require_space(space);
-  allocate();
+  allocate(space);
   make_resident();
 }
 
@@ -87,11 +91,12 @@ void SharedWindows::require_space(const std::function<SpaceForWindows()>& space)
                            MPI_COMM_WORLD),
                  "MPI_Bcast");
   if (found.free_bytes >= ranks_ * bytes_) return;
-  throw_no_memory(ranks_, ranks_ * bytes_,
-                  found.where.c_str() + (" has " + mib(found.free_bytes)) + " free");
+  found.where.resize(std::strlen(found.where.c_str()));
+  throw SharedError(shortage(ranks_, ranks_ * bytes_, free_text(found)), "", kRemedy,
+                    ExitCode::kBadInput);
 }
 
-void SharedWindows::allocate() {
+void SharedWindows::allocate(const std::function<SpaceForWindows()>& space) {
   MPI_Info info = MPI_INFO_NULL;
   session_.check(MPI_Info_create(&info), "MPI_Info_create");
   session_.check(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
@@ -99,7 +104,11 @@ void SharedWindows::allocate() {
   const int status =
       MPI_Win_allocate_shared(bytes_, 1, info, MPI_COMM_WORLD, static_cast<void*>(&mine), &window_);
   session_.check(MPI_Info_free(&info), "MPI_Info_free");
-  session_.check(status, ("MPI_Win_allocate_shared of " + mib(bytes_) + " a rank").c_str());
+  if (status != MPI_SUCCESS) {  // on rank 0 alone
+    throw Error(
+        "MPI_Win_allocate_shared failed: " + shortage(ranks_, ranks_ * bytes_, free_text(space())),
+        session_.where(), kRemedy, ExitCode::kBadInput);
+  }
   session_.check(MPI_Win_lock_all(MPI_MODE_NOCHECK, window_), "MPI_Win_lock_all");
   for (int rank = 0; rank < ranks_; ++rank) {
     MPI_Aint size = 0;
@@ -129,7 +138,8 @@ void SharedWindows::make_resident() {
                  "MPI_Allreduce");
   if (worst == 0) return;
   release();
-  throw_no_memory(ranks_, ranks_ * bytes_, "and the system says: " + std::string(strerror(worst)));
+  const std::string reason = "which ran out on the way (" + std::string(strerror(worst)) + ")";
+  throw SharedError(shortage(ranks_, ranks_ * bytes_, reason), "", kRemedy, ExitCode::kBadInput);
 }
 
 SharedWindows::Flags& SharedWindows::flags(int owner) const {

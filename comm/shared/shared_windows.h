@@ -61,7 +61,7 @@ class SharedWindows {
   struct Flags;
   Flags& flags(int owner) const;
   void require_space(const std::function<SpaceForWindows()>& space) const;
-  void allocate();
+  void allocate(const std::function<SpaceForWindows()>& space);
   void make_resident();
   void release();
 

@@ -32,8 +32,8 @@ constexpr int64_t all_reduce_receive_bytes(int64_t ranks, int64_t count) {
   return ranks * count * size_of(DType::kF64);
 }
 
-// What each rank of a host opens to the others in shared memory, flags included; every rank maps the
-// windows of all, so that `ranks` times this is resident in each.
+// What each rank of a host opens to the others in shared memory, flags included; every rank maps
+// the windows of all, so that `ranks` times this is resident in each.
 constexpr int64_t kWindowBytes = int64_t{4} << 20;
 constexpr int64_t window_bytes_per_rank(int64_t ranks) {
   return ranks < 2 ? 0 : kWindowBytes;

@@ -50,4 +50,8 @@ std::optional<Op> parse_op(std::string_view name) {
   return std::nullopt;
 }
 
+bool is_collective(Op op) {
+  return op == Op::kAllGather || op == Op::kReduceScatter || op == Op::kAllReduce;
+}
+
 }  // namespace memwall

@@ -58,9 +58,11 @@ constexpr size_t kOpCount = static_cast<size_t>(Op::kOpCount);
 
 std::string_view op_name(Op op);  // "gemm"
 std::optional<Op> parse_op(std::string_view name);
+bool is_collective(Op op);  // runs on the communication stream
 
 // What a causal chunk may leave out: in iteration i only the first (i % period + 1) * rows entries
-// of one dimension of the product exist. The rest of an overwritten result is set to zero.
+// of one dimension of the product exist. The other rows (kM) of an overwritten result are set to
+// zero; its other columns (kN) are left as they are, and nothing may read them.
 enum class GemmLimit : int64_t { kNone, kM, kN, kK };
 
 struct NoAttributes {
@@ -199,7 +201,7 @@ struct UnitAttributes {
   bool operator==(const UnitAttributes&) const = default;
 };
 
-// reduced: f64[3 + parts - 1] = {loss sum, stop requests, norm partials...}.
+// reduced: f64[2 + norm_parts] = {loss sum, stop requests, norm partials...}.
 struct StepControlAttributes {
   int64_t norm_parts = 1;    // how many partial sums of squares follow, added in order
   double loss_factor = 1.0;  // loss = loss sum * loss_factor

@@ -111,7 +111,7 @@ void add_generate(CLI::App& app, Options& o, Verb& chosen) {
   add_run(*verb, g.run);
   verb->add_option("--prompt", g.prompt, "the text to continue")->required();
   verb->add_option("--tokens", g.tokens, "how many tokens to add")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
   SamplingSettings& s = g.sampling;
   const auto add = [verb](const char* name, auto& value, const char* description) {

@@ -53,17 +53,28 @@ config::Config run_config(const PreparedRun& run, const GivenConfig& given, int6
   return config;
 }
 
-// What cannot be gone on with is refused while the run's record is still what it was.
-void refuse_other_checkpoint(const PreparedRun& run, int64_t ranks) {
-  const std::string folder = newest_checkpoint(run.folder);
+// What cannot be gone on with is refused while the run's record is still what it was. The ranks
+// come before the configuration: another number of them changes the default batch.
+void refuse_other_ranks(const std::string& run_folder, int64_t ranks) {
+  const std::string folder = newest_checkpoint(run_folder);
   if (folder.empty()) return;
-  const CheckpointSummary found = read_checkpoint_summary(folder);
-  if (found.ranks != ranks) {
-    throw InputError(fmt::format("was saved by {} rank{}, and this job has {}: optimizer state "
-                                 "cannot be resharded yet",
-                                 found.ranks, found.ranks == 1 ? "" : "s", ranks),
-                     folder, fmt::format("resume with {}", found.ranks));
+  const int64_t found = read_checkpoint_summary(folder).ranks;
+  if (found == ranks) return;
+  throw InputError(fmt::format("was saved by {} rank{}, and this job has {}: optimizer state "
+                               "cannot be resharded yet",
+                               found, found == 1 ? "" : "s", ranks),
+                   folder, fmt::format("resume with {}", found));
+}
+
+void refuse_other_checkpoint(const PreparedRun& run) {
+  const std::string folder = newest_checkpoint(run.folder);
+  if (folder.empty()) {
+    const std::string damage = damage_of_newest(run.folder);
+    if (damage.empty()) return;
+    throw InputError("no valid checkpoint is left: " + damage, "",
+                     "bring one back, or move the run's folder away to start afresh");
   }
+  const CheckpointSummary found = read_checkpoint_summary(folder);
   if (found.info.data_fingerprint != run.data.fingerprint) {
     throw InputError("the data files are not those that the run was started with", folder,
                      "bring them back, or start another run");
@@ -85,12 +96,13 @@ PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, Job& 
       throw InputError("holds a run already", run.folder,
                        "go on with it by --resume, or name another folder with --run-dir");
     }
+    if (run.resumes) refuse_other_ranks(run.folder, comm.size());
     run.config = run_config(run, given, comm.size());
     run.plan = compile(Gpt2(gpt_spec(run.config)), compile_settings(run.config, comm.size()));
     refuse_over_budget(run.plan, run.config);
     refuse_over_machine(run.plan, job.ranks_on_host());
     run.data = open_dataset(dataset_spec(run.config, job.speaks()));
-    if (run.resumes) refuse_other_checkpoint(run, comm.size());
+    if (run.resumes) refuse_other_checkpoint(run);
   });
   return run;
 }

@@ -16,6 +16,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kMostCount = 2147483647.0;  // so that a product of two counts is no overflow
+constexpr double kMostLayers = 2048.0;       // compiling takes their square: here some ten seconds
 constexpr double kMostSeed = 0x1p63 - 1024;  // seeds are kept as int64_t
 
 struct Required {
@@ -60,7 +61,7 @@ constexpr Range share(std::string_view field) {
 }
 
 constexpr std::array kRanges = {
-    count("model.num_layers", 1),
+    Range{"model.num_layers", 1.0, kMostLayers},
     count("model.hidden_size", 1),
     count("model.num_heads", 1),
     count("model.context_length", 1),

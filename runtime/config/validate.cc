@@ -53,6 +53,21 @@ class Relations {
                   : fmt::format("{}", micro_step));
   }
 
+  void check_paths() {
+    const config::Data& data = whole_.data();
+    const auto check_path = [&](std::string_view field, bool is_empty) {
+      if (is_empty) add(field, "is empty", "a path, or leave it out");
+    };
+    const auto any_empty = [](const auto& globs) {
+      return std::any_of(globs.begin(), globs.end(), [](const auto& glob) { return glob.empty(); });
+    };
+    check_path("model.init_from",
+               whole_.model().has_init_from() && whole_.model().init_from().empty());
+    check_path("data.text", data.has_text() && data.text().empty());
+    check_path("data.tokens", any_empty(data.tokens()));
+    check_path("data.validation_tokens", any_empty(data.validation_tokens()));
+  }
+
   void check_data(Purpose purpose) {
     const config::Data& data = whole_.data();
     if (data.has_text() && data.tokens_size() > 0) {
@@ -140,6 +155,7 @@ void validate(const GivenConfig& given, int64_t ranks, Purpose purpose) {
     Relations relations(given, whole, ranks, problems);
     relations.check_model();
     relations.check_batches();
+    relations.check_paths();
     relations.check_data(purpose);
     relations.check_rates();
     relations.check_texts();

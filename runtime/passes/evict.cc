@@ -122,11 +122,12 @@ Evicted evicted_by(const CheckpointPolicy& policy, const Graph& graph) {
       bool found = false;
       for (size_t i = 0; i < dropped.size(); ++i) {
         const Node& node = graph.nodes[static_cast<size_t>(graph.values[i].node)];
-        if (node.block == 0 || node.block == graph.last_block || !matches(pattern, node.name)) {
-          continue;
-        }
+        const bool kept_by_name = node.phase == Phase::kForward && node.block > 0 &&
+                                  node.block < graph.last_block && !is_alias(node.op) &&
+                                  node.op != Op::kAllGather;
+        if (!kept_by_name || !matches(pattern, node.name)) continue;
         found = true;
-        if (node.op != Op::kAllGather) dropped[i] = 0;
+        dropped[i] = 0;
       }
       if (!found) throw InputError("no node is named " + pattern, "activation_checkpointing.keep");
     }

@@ -34,7 +34,7 @@ struct CheckpointPolicy {
 // What a named preset keeps; throws InputError for an unknown name. "attention_and_residual": each
 // block's attention output and middle residual (QKV and FC1 are recomputed).
 std::vector<std::string> checkpoint_preset(const std::string& name);
-// Throws InputError where a pattern names no node of the graph's blocks.
+// Throws InputError where a pattern names no forward node of the blocks that computes something.
 Evicted evicted_by(const CheckpointPolicy& policy, const Graph& graph);
 
 }  // namespace memwall

@@ -272,8 +272,8 @@ class Placer {
     if (node.op == Op::kChunked) {
       step.body = static_cast<int32_t>(program_.bodies.size());
       std::get<ChunkedAttributes>(step.attributes).body = step.body;
-      program_.bodies.push_back(instantiate_body(graph_, node, bodies_.placed(graph_, node),
-                                                 step.inputs, step.outputs, step.workspace, plan_));
+      program_.bodies.push_back(instantiate_body(node, bodies_.placed(graph_, node), step.inputs,
+                                                 step.outputs, step.workspace, plan_));
       step.dram_bytes = 0;
       for (const Step& inner : program_.bodies.back().steps) step.dram_bytes += inner.dram_bytes;
     }
@@ -285,7 +285,7 @@ class Placer {
   // be over by then. Streams are first in, first out, so the latest of each suffices.
   void synchronise(NodeId id, Step& step) {
     const auto index = static_cast<int32_t>(program_.steps.size());
-    if (is_transfer(step.op)) {
+    if (is_collective(step.op)) {
       step.stream = Stream::kCommunication;
       if (last_compute_ >= 0) step.waits.push_back(last_compute_);
       open_.push_back({complete_[static_cast<size_t>(id)], index});

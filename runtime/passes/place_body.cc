@@ -57,7 +57,6 @@ PlacedBody place_body(const Graph& graph, const Node& chunked, const std::vector
     interval_of[b] = static_cast<int32_t>(intervals.size());
     intervals.push_back({buffer.bytes, buffer.first, buffer.last});
   }
-  const size_t first_scratch = intervals.size();
   std::vector<int32_t> scratch_of(placed.graph.nodes.size(), -1);
   for (size_t i = 0; i < placed.graph.nodes.size(); ++i) {
     const Node& node = placed.graph.nodes[i];
@@ -67,7 +66,6 @@ PlacedBody place_body(const Graph& graph, const Node& chunked, const std::vector
     intervals.push_back(
         {(*bytes)(placed.graph, node), static_cast<int32_t>(i), static_cast<int32_t>(i)});
   }
-  (void)first_scratch;
   const Placed where = place_intervals(intervals, kArenaAlignment);
   placed.workspace_bytes = where.bytes;
   placed.offsets.assign(placed.storage.buffers.size(), 0);
@@ -192,12 +190,11 @@ Step describe(const Graph& graph, const Node& node) {
   return step;
 }
 
-Body instantiate_body(const Graph& graph, const Node& chunked, const PlacedBody& placed,
+Body instantiate_body(const Node& chunked, const PlacedBody& placed,
                       const std::vector<Operand>& operands, const std::vector<Operand>& results,
                       const Operand& workspace, Plan& plan) {
   std::vector<Operand> externals = operands;
   externals.insert(externals.end(), results.begin(), results.end());
-  (void)graph;
   BodyOperands address(chunked, placed, externals, workspace, plan);
   Body body;
   body.count = std::get<ChunkedAttributes>(chunked.attributes).count;

@@ -31,7 +31,7 @@ class BodyPlacer {
 
 // The steps of one chunked node: outer operands and the workspace are known. Local values are
 // appended to plan.values.
-Body instantiate_body(const Graph& graph, const Node& chunked, const PlacedBody& placed,
+Body instantiate_body(const Node& chunked, const PlacedBody& placed,
                       const std::vector<Operand>& operands, const std::vector<Operand>& results,
                       const Operand& workspace, Plan& plan);
 

@@ -7,10 +7,6 @@
 
 namespace memwall {
 
-bool is_transfer(Op op) {
-  return op == Op::kAllGather || op == Op::kReduceScatter || op == Op::kAllReduce;
-}
-
 Graph schedule(const Graph& graph, int64_t prefetch_depth) {
   if (prefetch_depth == 0) return graph;
   // Where each region starts, in order of appearance.
@@ -62,7 +58,7 @@ std::vector<int32_t> completion(const Graph& graph, int64_t prefetch_depth) {
     complete[i] = position;
     int32_t read = end;
     for (ValueId v : node.outputs) read = std::min(read, first_read[static_cast<size_t>(v)]);
-    if (is_transfer(node.op)) {
+    if (is_collective(node.op)) {
       auto& starts = later[node.op];
       complete[i] = read;
       if (prefetch_depth == 0) {

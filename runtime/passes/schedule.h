@@ -7,8 +7,6 @@
 
 namespace memwall {
 
-bool is_transfer(Op op);
-
 // The graph with its gathers of parameters moved `prefetch_depth` regions ahead of their first use.
 Graph schedule(const Graph& graph, int64_t prefetch_depth);
 

@@ -9,10 +9,6 @@
 namespace memwall {
 namespace {
 
-bool is_collective(Op op) {
-  return op == Op::kAllGather || op == Op::kReduceScatter || op == Op::kAllReduce;
-}
-
 bool has_addend(const Step& step, size_t result) {
   return result < step.addends.size() && step.addends[result].bytes > 0;
 }

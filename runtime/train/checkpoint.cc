@@ -163,13 +163,19 @@ void begin_folder(const std::string& checkpoints, const std::string& temporary) 
   if (error) fail("create", temporary, error);
 }
 
-bool is_valid(const std::string& folder) {
+// "" for a valid checkpoint. Without the remedy, which is for one that is asked for.
+std::string damage_of(const std::string& folder) {
   try {
     check_file_sizes(folder, read_manifest(folder));
-    return true;
-  } catch (const InputError&) {
-    return false;
+    return "";
+  } catch (const InputError& error) {
+    const std::string text = error.what();
+    return text.substr(0, text.rfind(" ("));
   }
+}
+
+bool is_valid(const std::string& folder) {
+  return damage_of(folder).empty();
 }
 
 // A folder of this name that is there already is not valid: training went on from an older one.
@@ -284,6 +290,12 @@ std::string newest_checkpoint(const std::string& run_dir) {
     if (is_valid(folder)) return folder;
   }
   return "";
+}
+
+std::string damage_of_newest(const std::string& run_dir) {
+  const std::string checkpoints = checkpoints_of(run_dir);
+  const std::vector<int64_t> steps = checkpoint_steps(checkpoints);
+  return steps.empty() ? "" : damage_of(checkpoints + "/" + step_folder_name(steps.front()));
 }
 
 CheckpointSummary read_checkpoint_summary(const std::string& folder) {

@@ -32,6 +32,9 @@ void save_checkpoint(const std::string& run_dir, Executor& executor, const Check
 // whole and every file has its size.
 std::string newest_checkpoint(const std::string& run_dir);
 
+// What is wrong with the newest checkpoint folder of a run, where it is not valid; else "".
+std::string damage_of_newest(const std::string& run_dir);
+
 // What a checkpoint says of itself, of any rank count and model. InputError as below.
 struct CheckpointSummary {
   CheckpointInfo info;

@@ -47,6 +47,10 @@ Start begin(Executor& executor, const TrainSettings& settings,
             const std::function<void(Executor&)>& initialise) {
   Communicator& comm = executor.comm();
   const std::string folder = checkpoint_to_resume(comm, settings);
+  if (settings.resume && comm.rank() == 0) {
+    const std::string damage = damage_of_newest(settings.run_dir);
+    if (!damage.empty()) say(comm, "passed over: " + damage);
+  }
   if (!folder.empty()) return resume_from(folder, executor, settings);
   if (settings.resume) say(comm, "no checkpoint, starting fresh");
   run_together(comm, [&] { initialise(executor); });

@@ -110,6 +110,34 @@ TEST_F(Run, StopsAtItsTimeLimitAndSaves) {
   EXPECT_EQ(place.memwall({"eval", "run"}).exit_code, 0);
 }
 
+TEST_F(Run, DamagedCheckpointsArePassedOverAndNeverStartedOver) {
+  train("run", 2, {"--set", "run.save_every=3"});
+  const auto cut = [&](const std::string& step) {
+    std::filesystem::resize_file(place.path("run/checkpoints/" + step + "/rank-00000.bin"), 100);
+  };
+  const std::vector<std::string> more = {
+      "train", "tiny.textproto",   "--run-dir", "run",        "--resume",
+      "--set", "run.save_every=3", "--set",     "run.steps=8"};
+  cut("step-00000006");
+  const Outcome resumed = place.memwall(more, 2);
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_NE(resumed.out.find("step-00000006/rank-00000.bin"), std::string::npos) << resumed.out;
+  EXPECT_NE(resumed.out.find("resumed from step 3"), std::string::npos) << resumed.out;
+  cut("step-00000006");
+  cut("step-00000008");
+  expect_refused(place.memwall(more, 2), 2, "no valid checkpoint is left");
+  EXPECT_EQ(json_lines(place.path("run/metrics/rank-00000.jsonl")).size(), 8u);
+  expect_refused(place.memwall(more, 0), 2, "no valid checkpoint is left");
+}
+
+TEST_F(Run, AnotherRankCountIsNamed) {
+  train("run", 2, {"--set", "data.global_batch_size="});
+  expect_refused(place.memwall({"train", "tiny.textproto", "--run-dir", "run", "--resume", "--set",
+                                "data.global_batch_size="},
+                               3),
+                 2, "was saved by 2 ranks");
+}
+
 TEST_F(Run, ResumeOfNothingStarts) {
   train("fresh", 0, {"--resume"});
   EXPECT_EQ(json_lines(place.path("fresh/metrics/rank-00000.jsonl")).size(), 6u);

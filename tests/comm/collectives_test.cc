@@ -7,6 +7,7 @@
 
 #include "comm/exchange.h"
 #include "comm/mpi/mpi_communicator.h"
+#include "comm/shared/shared_communicator.h"
 #include "tests/comm/comm_fixture.h"
 #include "tests/support/delayed.h"
 #include "tests/support/mpi_world.h"
@@ -14,21 +15,41 @@
 namespace memwall::test {
 namespace {
 
-// All the ways a communicator may behave; every case below holds for each.
-void for_each_timing(const std::function<void(Communicator&)>& check_case) {
+constexpr int64_t kSmallWindow = 16384;  // slots of about 2 KiB
+
+void for_each_transport(const std::function<void(Communicator&)>& check_case) {
   {
-    SCOPED_TRACE("plain");
+    SCOPED_TRACE("MPI");
     check_case(world());
   }
   {
-    SCOPED_TRACE("eager");
-    EagerCommunicator eager(world());
-    check_case(eager);
+    SCOPED_TRACE("shared memory");
+    check_case(shared_world());
   }
-  {
-    SCOPED_TRACE("late");
-    LateCommunicator late(world());
-    check_case(late);
+}
+
+// All the ways a communicator may behave; every case below holds for each.
+void for_each_timing(const std::function<void(Communicator&)>& check_case) {
+  for_each_transport([&](Communicator& comm) {
+    {
+      SCOPED_TRACE("plain");
+      check_case(comm);
+    }
+    {
+      SCOPED_TRACE("eager");
+      EagerCommunicator eager(comm);
+      check_case(eager);
+    }
+    {
+      SCOPED_TRACE("late");
+      LateCommunicator late(comm);
+      check_case(late);
+    }
+  });
+  if (world().size() > 1) {
+    SCOPED_TRACE("small windows");
+    SharedCommunicator small(*session(), {.timeout_seconds = 60, .window_bytes = kSmallWindow});
+    check_case(small);
   }
   if (session() != nullptr) {
     SCOPED_TRACE("small messages, one exchange in flight");
@@ -109,12 +130,13 @@ TEST(Collectives, ReduceScatterOfSeveralBlocks) {
   if (world().size() > 1) {
     ASSERT_LT(reduce_scatter_block_elements(world().size(), kShard, DType::kF32), kShard);
   }
-  check_reduce_scatter(world(), kShard, false);
-  check_reduce_scatter(world(), kShard, true);
+  for_each_transport([](Communicator& comm) {
+    check_reduce_scatter(comm, kShard, false);
+    check_reduce_scatter(comm, kShard, true);
+  });
 }
 
-TEST(Collectives, ReduceScatterOfHalves) {
-  Communicator& comm = world();
+void check_halves(Communicator& comm) {
   constexpr int64_t kShard = 5003;
   std::vector<_Float16> whole(static_cast<size_t>(kShard * comm.size()));
   const auto value = [](int rank, int64_t i) {
@@ -134,8 +156,11 @@ TEST(Collectives, ReduceScatterOfHalves) {
   }
 }
 
-TEST(Collectives, ReduceScatterOfExactSums) {
-  Communicator& comm = world();
+TEST(Collectives, ReduceScatterOfHalves) {
+  for_each_transport(check_halves);
+}
+
+void check_exact_sums(Communicator& comm) {
   const int ranks = comm.size();
   constexpr int64_t kShard = 2000;
   std::vector<double> whole(static_cast<size_t>(kShard * ranks));
@@ -149,6 +174,10 @@ TEST(Collectives, ReduceScatterOfExactSums) {
     const auto index = static_cast<double>(comm.rank() * kShard + i);
     ASSERT_EQ(part[static_cast<size_t>(i)], ranks * index + 0x1p-30 * (ranks * (ranks + 1)) / 2.0);
   }
+}
+
+TEST(Collectives, ReduceScatterOfExactSums) {
+  for_each_transport(check_exact_sums);
 }
 
 TEST(Collectives, AllReduceSumsInRankOrder) {
@@ -194,8 +223,7 @@ TEST(Collectives, QueuedCallsRunInOrder) {
   });
 }
 
-TEST(Collectives, ProgressAloneCompletesACall) {
-  Communicator& comm = world();
+void check_progress(Communicator& comm) {
   std::vector<double> whole(static_cast<size_t>(comm.size()), -1.0);
   const double mine = comm.rank();
   comm.barrier();
@@ -204,6 +232,10 @@ TEST(Collectives, ProgressAloneCompletesACall) {
   while (last < 0.0) comm.progress();
   EXPECT_EQ(last, (comm.rank() + 1) % comm.size());
   comm.wait(ticket);
+}
+
+TEST(Collectives, ProgressAloneCompletesACall) {
+  for_each_transport(check_progress);
 }
 
 TEST(Collectives, LateDoesNothingBeforeTheWait) {
@@ -247,9 +279,11 @@ TEST(Collectives, BlockingHelpers) {
 }
 
 TEST(Collectives, WrongUseIsRefused) {
-  EXPECT_THROW(world().wait(Ticket{1} << 40), InternalError);
-  char data = 0;
-  EXPECT_THROW(world().broadcast(&data, 1, world().size()), InternalError);
+  for_each_transport([](Communicator& comm) {
+    EXPECT_THROW(comm.wait(Ticket{1} << 40), InternalError);
+    char data = 0;
+    EXPECT_THROW(comm.broadcast(&data, 1, comm.size()), InternalError);
+  });
 }
 
 // Nothing that a rank believes about sizes goes unchecked on the other side.

@@ -1,4 +1,4 @@
-// A job of several ranks of which one fails, for failure_test: failing_job MODE VICTIM.
+// A job of several ranks of which one fails, for failure_test: failing_job MODE VICTIM TRANSPORT.
 #include <signal.h>
 #include <unistd.h>
 
@@ -26,11 +26,18 @@ void all_reduce(memwall::Communicator& comm) {
   comm.wait(comm.all_reduce(&value, 1, receive.data()));
 }
 
+// More than any window holds, so that the ranks wait for each other amid it.
+memwall::Ticket gather(memwall::Communicator& comm, std::string& whole) {
+  constexpr int64_t kShardBytes = int64_t{9} << 20;
+  whole.resize(static_cast<size_t>(comm.size() * kShardBytes));
+  return comm.all_gather(whole.data() + comm.rank() * kShardBytes, whole.data(), kShardBytes);
+}
+
 // Three steps; the victim fails before its second.
-int run(const std::string& mode, int victim) {
+int run(const std::string& mode, int victim, memwall::Transport transport) {
   const double timeout_seconds = mode == "sleep" ? 1.0 : 0.0;
   memwall::MpiSession session;
-  const auto comm = memwall::make_communicator(&session, timeout_seconds);
+  const auto comm = memwall::make_communicator(&session, timeout_seconds, transport);
   try {
     comm->set_activity("step_0/loss");
     all_reduce(*comm);
@@ -44,6 +51,11 @@ int run(const std::string& mode, int victim) {
       fail(mode);
     }
     all_reduce(*comm);
+    std::string whole;
+    comm->set_activity("step_2/gather");
+    const memwall::Ticket ticket = gather(*comm, whole);
+    if (mode == "kill-amid" && comm->rank() == victim) raise(SIGKILL);
+    comm->wait(ticket);
   } catch (const memwall::Error& error) {
     if (print_here(*comm)) fprintf(stderr, "%s\n", error.what());
     return static_cast<int>(error.code());
@@ -54,5 +66,7 @@ int run(const std::string& mode, int victim) {
 }  // namespace
 
 int main(int, char** argv) {
-  return run(argv[1], atoi(argv[2]));
+  const bool shared = std::string(argv[3]) == "shared";
+  return run(argv[1], atoi(argv[2]),
+             shared ? memwall::Transport::kSharedMemory : memwall::Transport::kMpi);
 }

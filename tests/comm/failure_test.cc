@@ -2,6 +2,8 @@
 // step waited for which rank.
 #include <gtest/gtest.h>
 
+#include <string_view>
+
 #include "tests/support/mpirun.h"
 #include "tests/support/run_process.h"
 
@@ -10,10 +12,15 @@ namespace {
 
 constexpr double kSoonSeconds = 10.0;
 
+class Failure : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Transports, Failure, testing::Values("mpi", "shared"),
+                         [](const auto& transport) { return std::string(transport.param); });
+
 ProcessResult run_job(int ranks, const std::string& mode, int victim) {
   set_mpirun_environment();
   std::vector<std::string> command = mpirun_command(ranks);
-  command.insert(command.end(), {MEMWALL_FAILING_JOB, mode, std::to_string(victim)});
+  command.insert(command.end(),
+                 {MEMWALL_FAILING_JOB, mode, std::to_string(victim), Failure::GetParam()});
   const ProcessResult result = run_process(command);
   EXPECT_LT(result.seconds, kSoonSeconds) << result.output;
   return result;
@@ -25,13 +32,13 @@ int occurrences(const std::string& text, const std::string& part) {
   return count;
 }
 
-TEST(Failure, HealthyJobSaysNothing) {
+TEST_P(Failure, HealthyJobSaysNothing) {
   const ProcessResult result = run_job(3, "none", 0);
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.output, "");
 }
 
-TEST(Failure, TimeOutNamesStepAndRankOnce) {
+TEST_P(Failure, TimeOutNamesStepAndRankOnce) {
   for (const int victim : {0, 2}) {
     const ProcessResult result = run_job(4, "sleep", victim);
     EXPECT_EQ(result.exit_code, 1) << result.output;
@@ -45,7 +52,7 @@ TEST(Failure, TimeOutNamesStepAndRankOnce) {
   }
 }
 
-TEST(Failure, DeathOfARankNamesStepAndRankOnce) {
+TEST_P(Failure, DeathOfARankNamesStepAndRankOnce) {
   for (const char* mode : {"exit", "kill"}) {
     for (const int victim : {0, 2}) {
       const ProcessResult result = run_job(4, mode, victim);
@@ -59,19 +66,30 @@ TEST(Failure, DeathOfARankNamesStepAndRankOnce) {
   }
 }
 
-TEST(Failure, AbortEndsAllRanksWithItsCode) {
+// Over MPI the survivors may then lack different ranks, so that none of them is sure to speak.
+TEST_P(Failure, DeathAmidATransferEndsTheJob) {
+  const ProcessResult result = run_job(4, "kill-amid", 1);
+  EXPECT_NE(result.exit_code, 0) << result.output;
+  if (std::string_view(GetParam()) != "shared") return;
+  EXPECT_EQ(
+      occurrences(result.output, ": terminated while in 'step_2/gather', waiting for rank(s) 1\n"),
+      1)
+      << result.output;
+}
+
+TEST_P(Failure, AbortEndsAllRanksWithItsCode) {
   const ProcessResult result = run_job(3, "abort", 1);
   EXPECT_EQ(result.exit_code, 3) << result.output;
   EXPECT_EQ(occurrences(result.output, "the victim gives up"), 1) << result.output;
 }
 
-TEST(Failure, AbortOfAllRanksIsSaidOnce) {
+TEST_P(Failure, AbortOfAllRanksIsSaidOnce) {
   const ProcessResult result = run_job(3, "all-abort", 0);
   EXPECT_EQ(result.exit_code, 3) << result.output;
   EXPECT_EQ(occurrences(result.output, "all give up"), 1) << result.output;
 }
 
-TEST(Failure, SharedErrorIsSaidOnceWithItsCode) {
+TEST_P(Failure, SharedErrorIsSaidOnceWithItsCode) {
   const ProcessResult result = run_job(3, "throw", 2);
   EXPECT_EQ(result.exit_code, 3) << result.output;
   EXPECT_EQ(occurrences(result.output, "rank 2 on "), 1) << result.output;

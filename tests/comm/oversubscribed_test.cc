@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/mpi/mpi_communicator.h"
+#include "comm/shared/shared_communicator.h"
 #include "tests/comm/comm_fixture.h"
 #include "tests/support/mpi_world.h"
 
@@ -27,8 +28,16 @@ TEST(Oversubscribed, ManyRoundsWithFewExchangesInFlight) {
   }
 }
 
-TEST(Oversubscribed, ManySmallCalls) {
-  Communicator& comm = world();
+TEST(Oversubscribed, ManyRoundsThroughWindows) {
+  ASSERT_NE(session(), nullptr);
+  for (const int64_t window_bytes : {int64_t{32} << 10, int64_t{100} << 10, kWindowBytes}) {
+    SharedCommunicator comm(*session(), {.timeout_seconds = 60, .window_bytes = window_bytes});
+    for (const int64_t shard : {1, 1000, 2000, 20000}) check_round(comm, shard);
+  }
+  check_round(shared_world(), 300001);  // more than its window
+}
+
+void check_small_calls(Communicator& comm) {
   std::vector<double> values(200, 1.0);
   std::vector<Receive> receives;
   for (size_t i = 0; i < values.size(); ++i) {
@@ -40,6 +49,11 @@ TEST(Oversubscribed, ManySmallCalls) {
   }
   comm.wait(last);
   EXPECT_EQ(values, std::vector<double>(200, comm.size()));
+}
+
+TEST(Oversubscribed, ManySmallCalls) {
+  check_small_calls(world());
+  check_small_calls(shared_world());
 }
 
 }  // namespace

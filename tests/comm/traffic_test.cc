@@ -1,4 +1,5 @@
-// Planned = counted = seen: the formulas, the ledger and what passed MPI's profiling interface.
+// Planned = counted = seen: the formulas, the ledger and what passed the lowest level of a
+// transport, MPI's profiling interface or the accesses to windows.
 #include <gtest/gtest.h>
 
 #include "comm/mpi/mpi_communicator.h"
@@ -6,6 +7,7 @@
 #include "tests/comm/comm_fixture.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/pmpi_shim.h"
+#include "tests/support/window_shim.h"
 
 namespace memwall::test {
 namespace {
@@ -38,14 +40,9 @@ std::vector<Call> run_calls(Communicator& comm) {
   return expected;
 }
 
-TEST(Traffic, LedgerAndShimAgreeWithTheFormulas) {
-  Communicator& comm = world();
-  comm.barrier();
-  const Ledger before = comm.ledger();
-  reset_pmpi_counts();
-  const std::vector<Call> expected = run_calls(comm);
-  const PmpiCounts seen = pmpi_counts();
-
+// What should have been sent; checks the ledger, which was at `before`, against it.
+int64_t check_ledger(const Communicator& comm, const Ledger& before,
+                     const std::vector<Call>& expected) {
   Ledger total = before;
   int64_t wire_bytes = 0;
   for (const Call& call : expected) {
@@ -55,9 +52,39 @@ TEST(Traffic, LedgerAndShimAgreeWithTheFormulas) {
     wire_bytes += call.wire_bytes;
   }
   EXPECT_EQ(comm.ledger(), total);
-  EXPECT_EQ(seen.bytes, wire_bytes);
+  EXPECT_EQ(wire_bytes > 0, comm.size() > 1);
+  return wire_bytes;
+}
+
+TEST(Traffic, LedgerAndShimAgreeWithTheFormulas) {
+  Communicator& comm = world();
+  comm.barrier();
+  const Ledger before = comm.ledger();
+  reset_pmpi_counts();
+  const std::vector<Call> expected = run_calls(comm);
+  const PmpiCounts seen = pmpi_counts();
+  EXPECT_EQ(seen.bytes, check_ledger(comm, before, expected));
   EXPECT_EQ(seen.other_calls, 0);
-  EXPECT_EQ(seen.bytes > 0, comm.size() > 1);
+}
+
+// Through shared windows: what is laid for others is what the formulas say, nothing passes MPI, and
+// each of the others has read its equal share of it.
+TEST(Traffic, WindowsCarryWhatTheFormulasSay) {
+  Communicator& comm = shared_world();
+  comm.barrier();
+  const Ledger before = comm.ledger();
+  reset_pmpi_counts();
+  reset_window_counts();
+  const std::vector<Call> expected = run_calls(comm);
+  WindowCounts seen = window_counts();
+  const int64_t wire_bytes = check_ledger(comm, before, expected);
+  EXPECT_EQ(seen.sent_bytes, wire_bytes);
+  EXPECT_EQ(pmpi_counts().messages + pmpi_counts().other_calls, 0);
+  const auto ranks = static_cast<size_t>(comm.size());
+  std::vector<int64_t> due(ranks, comm.size() > 1 ? wire_bytes / (comm.size() - 1) : 0);
+  due[static_cast<size_t>(comm.rank())] = 0;
+  seen.read_bytes.resize(ranks);
+  EXPECT_EQ(seen.read_bytes, due);
 }
 
 TEST(Traffic, FormulasInNumbers) {
@@ -66,6 +93,8 @@ TEST(Traffic, FormulasInNumbers) {
   EXPECT_EQ(all_reduce_wire_bytes(4, 10), 240);
   EXPECT_EQ(all_reduce_wire_bytes(1, 10), 0);
   EXPECT_EQ(all_reduce_receive_bytes(4, 10), 320);
+  EXPECT_EQ(window_bytes_per_rank(1), 0);
+  EXPECT_EQ(window_bytes_per_rank(8), 4 << 20);
   // One block where it fits, else 4 MiB over the other ranks, but never under 1024 elements each.
   EXPECT_EQ(reduce_scatter_receive_bytes(1, 1000, DType::kF32), 0);
   EXPECT_EQ(reduce_scatter_receive_bytes(4, 1000, DType::kF32), 3 * 4000);
@@ -76,11 +105,11 @@ TEST(Traffic, FormulasInNumbers) {
   EXPECT_EQ(reduce_scatter_receive_bytes(1025, 1 << 30, DType::kF64), 1024 * 1024 * 8);
 }
 
-TEST(Traffic, BlockingHelpersStandApart) {
-  Communicator& comm = world();
+void check_blocking_helpers(Communicator& comm) {
   comm.barrier();
   const Ledger before = comm.ledger();
   reset_pmpi_counts();
+  reset_window_counts();
   double datum = 1.0;
   comm.broadcast(&datum, sizeof(datum), 0);
   comm.barrier();
@@ -89,10 +118,15 @@ TEST(Traffic, BlockingHelpersStandApart) {
   Ledger after = comm.ledger();
   const int64_t wire_bytes =
       after[Collective::kOther].wire_bytes - before[Collective::kOther].wire_bytes;
-  EXPECT_EQ(pmpi_counts().bytes, wire_bytes);
+  EXPECT_EQ(pmpi_counts().bytes + window_counts().sent_bytes, wire_bytes);
   EXPECT_EQ(pmpi_counts().other_calls, 0);
   after[Collective::kOther] = before[Collective::kOther];
   EXPECT_EQ(after, before);
+}
+
+TEST(Traffic, BlockingHelpersStandApart) {
+  check_blocking_helpers(world());
+  check_blocking_helpers(shared_world());
 }
 
 TEST(Traffic, LongMessagesAreSplit) {

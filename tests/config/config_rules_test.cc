@@ -34,8 +34,11 @@ TEST_F(Rules, AcceptATinyRun) {
 TEST_F(Rules, NameTheLineOfAnImpossibleValue) {
   const std::pair<std::pair<const char*, const char*>, const char*> cases[] = {
       {{"num_layers: 2", "num_layers: 0"},
-       "tiny.textproto:2: model.num_layers: 0 is out of range (allowed: at least 1, at most "
-       "2147483647)"},
+       "tiny.textproto:2: model.num_layers: 0 is out of range (allowed: at least 1, at most 2048)"},
+      {{"num_layers: 2", "num_layers: 100000000"},
+       "tiny.textproto:2: model.num_layers: 100000000 is out of range (allowed: at least 1, at "
+       "most "
+       "2048)"},
       {{"hidden_size: 64", "hidden_size: 66"},
        "tiny.textproto:3: model.hidden_size: 66 is not divisible by num_heads 4 (allowed: 64 or "
        "68)"},
@@ -48,6 +51,10 @@ TEST_F(Rules, NameTheLineOfAnImpossibleValue) {
       {{"micro_batch_size: 2", "micro_batch_size: 2\n  seq_length: 129"},
        "tiny.textproto:11: data.seq_length: 129 is longer than model.context_length (allowed: at "
        "most 128)"},
+      {{"text: \"tiny.txt\"", "text: \"\""},
+       "tiny.textproto:9: data.text: is empty (allowed: a path, or leave it out)"},
+      {{"text: \"tiny.txt\"", "tokens: \"\""},
+       "tiny.textproto:9: data.tokens: is empty (allowed: a path, or leave it out)"},
       {{"text: \"tiny.txt\"", "text: \"tiny.txt\"\n  tokens: \"t\""},
        "tiny.textproto:10: data.tokens: given beside data.text (allowed: one of data.text and "
        "data.tokens)"},
@@ -128,7 +135,8 @@ TEST_F(Rules, RefuseLengthsThatDoNotCutIntoBlocks) {
 
 TEST_F(Rules, RefuseWhatComesLater) {
   expect_refused({
-      {{"precision.mode=BF16"}, "BF16 comes with a later version of memwall (allowed: FP32, FP16, FP64)"},
+      {{"precision.mode=BF16"},
+       "BF16 comes with a later version of memwall (allowed: FP32, FP16, FP64)"},
       {{"optimizer.kind=SGD"}, "SGD comes with a later version of memwall (allowed: ADAMW)"},
       {{"optimizer.momentum=0.9"},
        "this field comes with a later version of memwall (allowed: leave it out)"},
@@ -145,10 +153,9 @@ TEST_F(Rules, RefuseWhatComesLater) {
        "this field comes with a later version of memwall (allowed: leave it out)"},
   });
   for (const char* later :
-       {"optimizer.kind=ADAHESSIAN",
-        "communication.transport=SHARED_MEMORY", "communication.transport=STAGED",
-        "optimizer.adahessian.hessian_power=1", "optimizer.adahessian.block_size=1",
-        "optimizer.adahessian.update_every=1"}) {
+       {"optimizer.kind=ADAHESSIAN", "communication.transport=SHARED_MEMORY",
+        "communication.transport=STAGED", "optimizer.adahessian.hessian_power=1",
+        "optimizer.adahessian.block_size=1", "optimizer.adahessian.update_every=1"}) {
     EXPECT_NE(error_of_set({later}).find("comes with a later version"), std::string::npos) << later;
   }
 }
@@ -158,8 +165,7 @@ TEST_F(Rules, APlanHasEveryPrecision) {
     EXPECT_EQ(error_of_set({std::string("precision.mode=") + mode}, 1024, Purpose::kPlan), "");
   }
   EXPECT_EQ(error_of_set({"precision.mode=FP16", "precision.backoff=0.25"}, 2, Purpose::kPlan), "");
-  for (const char* later :
-       {"optimizer.kind=SGD", "optimizer.kind=ADAHESSIAN"}) {
+  for (const char* later : {"optimizer.kind=SGD", "optimizer.kind=ADAHESSIAN"}) {
     EXPECT_NE(error_of_set({later}, 2, Purpose::kPlan), "") << later;
   }
 }

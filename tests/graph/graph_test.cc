@@ -156,6 +156,30 @@ TEST(GraphMutants, AreRefused) {
       },
       "reads a partial sum");
   expect_refused([](Graph& g) { g.outputs[0].value = -5; }, "no such output");
+  expect_refused([](Graph& g) { ++std::get<GemmAttributes>(first(g, Op::kGemm).attributes).m; },
+                 "a product of more rows than there are");
+  expect_refused([](Graph& g) { --std::get<RowsAttributes>(first(g, Op::kBias).attributes).rows; },
+                 "a bias of fewer rows than there are");
+  expect_refused(
+      [](Graph& g) {
+        const ValueId second = first(g, Op::kAdd).inputs[1];
+        g.values[static_cast<size_t>(second)].type.dtype = DType::kF64;
+      },
+      "a sum of two dtypes");
+}
+
+// Names of what is no stored activation (a view, a gradient, a gather) would keep nothing.
+TEST(Checkpointing, RefusesPatternsThatKeepNothing) {
+  const Graph graph = training_graph();
+  const auto policy = [](const char* pattern) {
+    return CheckpointPolicy{Checkpointing::kSelective, {pattern}};
+  };
+  for (const char* pattern : {"block0/attn/q", "*/attention/grad", "block0/gather", "head/*"}) {
+    EXPECT_THROW(evicted_by(policy(pattern), graph), InputError) << pattern;
+  }
+  for (const char* pattern : {"block0/attn/qkv", "*/attention", "block1/*"}) {
+    EXPECT_NO_THROW(evicted_by(policy(pattern), graph)) << pattern;
+  }
 }
 
 }  // namespace

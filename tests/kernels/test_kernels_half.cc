@@ -1,6 +1,6 @@
 // Conversion from and to 16-bit floating-point numbers: every half, every point between two halves
-// where rounding changes, random floats; by packs, their tails, vectors of other widths and single
-// elements, against arithmetic in double precision.
+// where rounding changes, random floats; by packs, their tails, vectors of half a register and
+// single elements, against arithmetic in double precision.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -15,6 +15,8 @@ namespace memwall {
 namespace {
 
 constexpr uint32_t kCodes = 1u << 16;
+// Lanes of a register of floats, and of the vectors that become a register of doubles.
+constexpr int kWhole = Pack<float>::kRegisterLanes, kHalved = kWhole / 2;
 
 template <class S>
 struct Format;
@@ -66,14 +68,10 @@ bool same_number(double a, double b) {
 template <class S>
 void widen_in_all_ways(const S (&from)[kLanes], float (&to)[kLanes]) {
   store(to, load<float, kLanes>(from));
-  Vector<uint16_t, 8> eight;
-  Vector<uint16_t, 4> four;
-  std::memcpy(&eight, from, sizeof(eight));
-  std::memcpy(&four, from, sizeof(four));
-  const auto wide8 = widen<S, 8>(eight);
-  const auto wide4 = widen<S, 4>(four);
-  EXPECT_EQ(std::memcmp(&wide8, to, sizeof(wide8)), 0);
-  EXPECT_EQ(std::memcmp(&wide4, to, sizeof(wide4)), 0);
+  Vector<uint16_t, kHalved> part;
+  std::memcpy(&part, from, sizeof(part));
+  const auto wide = widen<S, kHalved>(part);
+  EXPECT_EQ(std::memcmp(&wide, to, sizeof(wide)), 0);
   float tail[kLanes];
   store(tail, load_first<float, kLanes>(from, 5));
   EXPECT_EQ(std::memcmp(tail, to, 5 * sizeof(float)), 0);
@@ -89,14 +87,10 @@ void widen_in_all_ways(const S (&from)[kLanes], float (&to)[kLanes]) {
 template <class S>
 void narrow_in_all_ways(const float (&from)[kLanes], S (&to)[kLanes]) {
   store(to, load<float, kLanes>(from));
-  Vector<float, 8> eight;
-  Vector<float, 4> four;
-  std::memcpy(&eight, from, sizeof(eight));
-  std::memcpy(&four, from, sizeof(four));
-  const auto narrow8 = narrow<S, 8>(eight);
-  const auto narrow4 = narrow<S, 4>(four);
-  EXPECT_EQ(std::memcmp(&narrow8, to, sizeof(narrow8)), 0);
-  EXPECT_EQ(std::memcmp(&narrow4, to, sizeof(narrow4)), 0);
+  Vector<float, kHalved> part;
+  std::memcpy(&part, from, sizeof(part));
+  const auto rounded = narrow<S, kHalved>(part);
+  EXPECT_EQ(std::memcmp(&rounded, to, sizeof(rounded)), 0);
   S tail[6];
   tail[5].bits = 0x1234;
   store_first(tail, load<float, kLanes>(from), 5);
@@ -203,18 +197,19 @@ TYPED_TEST(HalfTypes, NarrowWhatIsNotANumber) {
 
 // The bit code alone, where the machine has instructions.
 TEST(Half, BitCodeIsTheInstruction) {
-  using Bits = Vector<uint32_t, 16>;
-  using Float = Vector<float, 16>;
-  for (uint32_t i = 0; i < (1u << 20); i += kLanes) {
+  using Bits = Vector<uint32_t, kWhole>;
+  using Float = Vector<float, kWhole>;
+  using Codes = Vector<uint16_t, kWhole>;
+  for (uint32_t i = 0; i < (1u << 20); i += kWhole) {
     Bits bits;
-    for (uint32_t j = 0; j < kLanes; ++j) bits[j] = random_bits(11, 3, i + j);
-    const auto narrow_bits = __builtin_convertvector(bits, Vector<uint16_t, 16>);
+    for (uint32_t j = 0; j < kWhole; ++j) bits[j] = random_bits(11, 3, i + j);
+    const auto codes = __builtin_convertvector(bits, Codes);
     const auto x = bit_pattern<Float>(bits);
-    const auto half = __builtin_convertvector(float_to_half<Bits>(x), Vector<uint16_t, 16>);
-    const auto instruction = narrow<Half, 16>(x);
+    const auto half = __builtin_convertvector(float_to_half<Bits>(x), Codes);
+    const auto instruction = narrow<Half, kWhole>(x);
     ASSERT_EQ(std::memcmp(&half, &instruction, sizeof(half)), 0);
     const auto wide = half_to_float<Float>(Bits(bits & 0xffffu));
-    const auto widened = widen<Half, 16>(narrow_bits);
+    const auto widened = widen<Half, kWhole>(codes);
     ASSERT_EQ(std::memcmp(&wide, &widened, sizeof(wide)), 0);
   }
 }

@@ -307,9 +307,13 @@ TEST(Rows, EmbeddingGrad) {
 struct Logits {
   int64_t rows, width, stride;
   double scale;
+  double lift = 0.0;  // of the targets
 };
-const Logits kLogits[] = {
-    {5, 3, 64, 1.0}, {13, 1000, 1024, 30.0}, {4, 1024, 1024, 3.0}, {9, 2001, 2048, 300.0}};
+const Logits kLogits[] = {{5, 3, 64, 1.0},
+                          {40, 7, 64, 1.0, 5.0},
+                          {13, 1000, 1024, 30.0},
+                          {4, 1024, 1024, 3.0},
+                          {9, 2001, 2048, 300.0}};
 
 OpCase cross_entropy_case(const Logits& shape, Op op) {
   OpCase c;
@@ -322,8 +326,11 @@ OpCase cross_entropy_case(const Logits& shape, Op op) {
   for (int64_t i = 0; i < shape.rows * shape.stride; ++i) {
     if (i % shape.stride >= shape.width) logits[at(i)] = std::numeric_limits<double>::quiet_NaN();
   }
-  c.inputs = {input({shape.rows, shape.stride}, logits),
-              input({shape.rows}, whole_numbers(shape.rows, 2, shape.width), Kind::kI32)};
+  const Values targets = whole_numbers(shape.rows, 2, shape.width);
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    logits[at(row * shape.stride + static_cast<int64_t>(targets[at(row)]))] += shape.lift;
+  }
+  c.inputs = {input({shape.rows, shape.stride}, logits), input({shape.rows}, targets, Kind::kI32)};
   return c;
 }
 

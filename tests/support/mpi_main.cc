@@ -23,7 +23,7 @@ namespace {
 constexpr double kTimeoutSeconds = 60.0;  // a rank that failed may leave the others waiting
 
 std::optional<MpiSession> the_session;
-std::unique_ptr<Communicator> the_world;
+std::unique_ptr<Communicator> the_world, the_shared_world;
 
 // Prefixes each failure with the rank it happened on.
 class FailurePrinter final : public testing::EmptyTestEventListener {
@@ -79,6 +79,7 @@ int run(int argc, char** argv) {
   the_world = make_communicator(the_session ? &*the_session : nullptr, kTimeoutSeconds);
   listen_on_rank(the_world->rank());
   const int result = RUN_ALL_TESTS();
+  the_shared_world.reset();
   the_world.reset();
   the_session.reset();
   return result;
@@ -88,6 +89,13 @@ int run(int argc, char** argv) {
 
 Communicator& world() {
   return *the_world;
+}
+Communicator& shared_world() {
+  if (the_shared_world == nullptr) {
+    the_shared_world = make_communicator(the_session ? &*the_session : nullptr, kTimeoutSeconds,
+                                         Transport::kSharedMemory);
+  }
+  return *the_shared_world;
 }
 const MpiSession* session() {
   return the_session ? &*the_session : nullptr;

@@ -6,7 +6,8 @@
 
 namespace memwall::test {
 
-Communicator& world();
-const MpiSession* session();  // null where MPI is not running
+Communicator& world();         // over MPI
+Communicator& shared_world();  // over shared windows; collective at its first call
+const MpiSession* session();   // null where MPI is not running
 
 }  // namespace memwall::test

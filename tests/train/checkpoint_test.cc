@@ -75,6 +75,7 @@ TEST(Checkpoint, OnlyTheNewestAreKept) {
 TEST(Checkpoint, WhatIsHalfWrittenIsPassedOver) {
   const SharedFolder run;
   EXPECT_EQ(newest_checkpoint(run.path()), "");
+  EXPECT_EQ(damage_of_newest(run.path()), "");
   Launch launch(run, {});
   save_steps(run, launch, {1, 2, 3, 4});
   if (leads()) {
@@ -86,6 +87,7 @@ TEST(Checkpoint, WhatIsHalfWrittenIsPassedOver) {
   }
   world().barrier();
   EXPECT_EQ(newest_checkpoint(run.path()), folder_of(run, 2));
+  EXPECT_NE(damage_of_newest(run.path()).find("step-00000009/manifest"), std::string::npos);
   edit(folder_of(run, 2) + "/manifest.textproto", [](std::string& text) { text[20] ^= 1; });
   EXPECT_EQ(newest_checkpoint(run.path()), folder_of(run, 1));
   world().barrier();
