@@ -61,7 +61,8 @@ double RunLog::utilisation(double step_seconds) const {
 }
 
 void RunLog::measure() {
-  if (!first_step_marked_) outside_.mark("libraries_in_first_step", executor_.arena().resident_bytes());
+  if (!first_step_marked_)
+    outside_.mark("libraries_in_first_step", executor_.arena().resident_bytes());
   first_step_marked_ = true;
   measured_memory_ = measured_memory_json(executor_, outside_);
   if (programs_changed_) {

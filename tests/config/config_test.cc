@@ -213,9 +213,9 @@ TEST_F(ConfigTest, ResumesWithMoreStepsAndTheStoredDecay) {
   const auto first = load(kTiny, {"schedule.kind=COSINE"});
   config::Config stored = effective(first.config, 2);
   resolve_paths(stored);
-  const auto now = load(kTiny, {"schedule.kind=COSINE", "run.steps=20",
-                                "run.log_every=1", "run.eval_every=5", "run.save_every=6",
-                                "run.keep_checkpoints=1", "run.time_limit=1h"});
+  const auto now =
+      load(kTiny, {"schedule.kind=COSINE", "run.steps=20", "run.log_every=1", "run.eval_every=5",
+                   "run.save_every=6", "run.keep_checkpoints=1", "run.time_limit=1h"});
   const config::Config c = resumed(stored, now, 2);
   EXPECT_EQ(c.run().steps(), 20);
   EXPECT_EQ(c.schedule().decay_steps(), 10);
