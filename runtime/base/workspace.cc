@@ -1,7 +1,5 @@
 #include "runtime/base/workspace.h"
 
-#include <algorithm>
-
 #include "runtime/base/gemm_panels.h"
 #include "runtime/base/math.h"
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "runtime/base/math.h"
 #include "runtime/base/scalars.h"
 #include "runtime/graph/rewrite.h"
 #include "runtime/passes/evict.h"
@@ -290,7 +291,8 @@ Plan compile(const Model& model, const CompileSettings& settings) {
 }
 
 void check_budget(const Plan& plan, int64_t budget_bytes) {
-  if (budget_bytes == 0 || plan.arena_bytes <= budget_bytes) return;
+  const int64_t needed = round_up(plan.arena_bytes, plan.page_bytes);  // memory comes in pages
+  if (budget_bytes == 0 || needed <= budget_bytes) return;
   std::vector<size_t> order(kCategoryCount);
   for (size_t c = 0; c < kCategoryCount; ++c) order[c] = c;
   std::sort(order.begin(), order.end(),
@@ -304,8 +306,8 @@ void check_budget(const Plan& plan, int64_t budget_bytes) {
   throw BudgetError(
       fmt::format("the plan needs {:.1f} MiB a rank, {:.1f} MiB more than the budget; the largest "
                   "consumers are {}",
-                  static_cast<double>(plan.arena_bytes) / (1 << 20),
-                  static_cast<double>(plan.arena_bytes - budget_bytes) / (1 << 20), consumers),
+                  static_cast<double>(needed) / (1 << 20),
+                  static_cast<double>(needed - budget_bytes) / (1 << 20), consumers),
       "memory.budget");
 }
 
