@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "runtime/base/math.h"
 #include "runtime/base/scalars.h"
 #include "runtime/graph/rewrite.h"
 #include "runtime/passes/evict.h"
@@ -291,7 +290,7 @@ Plan compile(const Model& model, const CompileSettings& settings) {
 }
 
 void check_budget(const Plan& plan, int64_t budget_bytes) {
-  const int64_t needed = round_up(plan.arena_bytes, plan.page_bytes);  // memory comes in pages
+  const int64_t needed = plan.arena_bytes;
   if (budget_bytes == 0 || needed <= budget_bytes) return;
   std::vector<size_t> order(kCategoryCount);
   for (size_t c = 0; c < kCategoryCount; ++c) order[c] = c;
