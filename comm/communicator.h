@@ -21,6 +21,7 @@ class Communicator {
   virtual ~Communicator() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  virtual Transport transport() const = 0;
 
   // whole: size() * shard_bytes. `shard` may be this rank's slice of `whole` (in place) or lie
   // outside it.
@@ -28,7 +29,8 @@ class Communicator {
 
   // whole: size() * shard_elements of `dtype`, this rank's contribution; shard: the sum over ranks
   // of this rank's slice, added in FP32 (FP64 for FP64) in rank order and rounded once to `dtype`.
-  // `shard` may be this rank's slice of `whole`. `receive`: receive_bytes(...) bytes of scratch.
+  // `shard` may be this rank's slice of `whole`. `receive`: reduce_scatter_receive_bytes(...) bytes of
+  // scratch.
   virtual Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
                                 void* receive) = 0;
 

@@ -8,10 +8,13 @@
 
 namespace memwall {
 
-Transport choose_transport(Transport asked, int ranks, int ranks_on_host) {
-  if (asked == Transport::kMpi) return asked;
-  if (ranks_on_host == ranks) return Transport::kSharedMemory;
-  if (asked == Transport::kAuto) return Transport::kMpi;
+Transport choose_transport(std::optional<Transport> asked, int64_t ranks, int64_t ranks_on_host) {
+  if (ranks == 1) return Transport::kMpi;
+  const bool one_host = ranks_on_host == ranks;
+  if (!asked) {
+    return one_host && ranks <= kMostRanksSharing ? Transport::kSharedMemory : Transport::kMpi;
+  }
+  if (*asked == Transport::kMpi || one_host) return *asked;
   throw InputError("transport SHARED_MEMORY needs all " + std::to_string(ranks) +
                        " ranks on one host, but only " + std::to_string(ranks_on_host) +
                        " are on this one",

@@ -2,24 +2,24 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "comm/communicator.h"
 #include "comm/mpi/session.h"
 
 namespace memwall {
 
-enum class Transport : uint8_t {
-  kAuto,          // shared memory where all ranks are on one host, else MPI
-  kMpi,           // MPI's point-to-point messages
-  kSharedMemory,  // windows that the ranks of one host share
-};
+// Every rank maps the windows of all. Beyond this many ranks the choice is MPI, unless shared memory
+// is asked for.
+constexpr int64_t kMostRanksSharing = 16;
 
-// What `asked` comes to for a job of `ranks` ranks, of which `ranks_on_host` are on this host:
-// never kAuto. Throws an InputError where shared memory does not reach all ranks.
-Transport choose_transport(Transport asked, int ranks, int ranks_on_host);
+// What a job of `ranks` ranks, of which `ranks_on_host` are on this host, uses: `asked`, or, where
+// nothing was (AUTO), shared memory for up to kMostRanksSharing ranks that are all on one host, else
+// MPI. (One rank needs none; MPI stands for it.) Throws an InputError where shared memory is asked for and does not reach all ranks.
+Transport choose_transport(std::optional<Transport> asked, int64_t ranks, int64_t ranks_on_host);
 
 // Over `transport` where `session` (null: none) has several ranks, else of this process alone.
-// Collective. A wait in which nothing moves for `timeout_seconds` (0: no limit) ends the job.
+// Throws as choose_transport. Collective. A wait in which nothing moves for `timeout_seconds` (0: no limit) ends the job.
 // `session` must outlive the communicator.
 std::unique_ptr<Communicator> make_communicator(const MpiSession* session, double timeout_seconds,
                                                 Transport transport = Transport::kMpi);

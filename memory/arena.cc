@@ -66,6 +66,10 @@ int64_t resident_anonymous_bytes() {
   return kilobytes_of("/proc/self/status", "RssAnon:");
 }
 
+int64_t resident_shared_bytes() {
+  return kilobytes_of("/proc/self/status", "RssShmem:");
+}
+
 int64_t available_memory_bytes() {
   return kilobytes_of("/proc/meminfo", "MemAvailable:");
 }

@@ -29,6 +29,8 @@ class Arena {
 
 // Anonymous resident memory of this process in bytes (RssAnon), from the kernel.
 int64_t resident_anonymous_bytes();
+// Of memory that is shared with other processes.
+int64_t resident_shared_bytes();
 
 // Memory that this host can still give without swapping, in bytes (MemAvailable).
 int64_t available_memory_bytes();

@@ -35,6 +35,7 @@ class MpiCommunicator final : public GatheringCommunicator {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  Transport transport() const override { return Transport::kMpi; }
   Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes) override;
   Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
                         void* receive) override;

@@ -9,6 +9,7 @@ class SelfCommunicator final : public Communicator {
  public:
   int rank() const override { return 0; }
   int size() const override { return 1; }
+  Transport transport() const override { return Transport::kMpi; }
   Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes) override;
   Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
                         void* receive) override;

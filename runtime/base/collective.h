@@ -4,10 +4,20 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string_view>
 
 #include "runtime/base/dtype.h"
 
 namespace memwall {
+
+// What carries the bytes between ranks.
+enum class Transport : uint8_t {
+  kMpi,           // MPI's point-to-point messages
+  kSharedMemory,  // windows that the ranks of one host share
+};
+constexpr std::string_view name_of(Transport transport) {
+  return transport == Transport::kMpi ? "MPI" : "SHARED_MEMORY";
+}
 
 // Scratch of a reduce-scatter: one slot for each other rank, together at most this, but a slot has
 // at least kMinSlotElements.
@@ -24,19 +34,25 @@ constexpr int64_t reduce_scatter_block_elements(int64_t ranks, int64_t shard_ele
                   std::max(kMinSlotElements, slot / kSlotAlignment * kSlotAlignment));
 }
 
-constexpr int64_t reduce_scatter_receive_bytes(int64_t ranks, int64_t shard_elements, DType dtype) {
+// Through windows a rank adds what the others laid there in place, and receives nothing.
+constexpr int64_t reduce_scatter_receive_bytes(int64_t ranks, int64_t shard_elements, DType dtype,
+                                               Transport transport = Transport::kMpi) {
+  if (transport == Transport::kSharedMemory) return 0;
   return (ranks - 1) * reduce_scatter_block_elements(ranks, shard_elements, dtype) * size_of(dtype);
 }
 
-constexpr int64_t all_reduce_receive_bytes(int64_t ranks, int64_t count) {
+constexpr int64_t all_reduce_receive_bytes(int64_t ranks, int64_t count,
+                                           Transport transport = Transport::kMpi) {
+  if (transport == Transport::kSharedMemory) return 0;
   return ranks * count * size_of(DType::kF64);
 }
 
 // What each rank of a host opens to the others in shared memory, flags included; every rank maps
 // the windows of all, so that `ranks` times this is resident in each.
 constexpr int64_t kWindowBytes = int64_t{4} << 20;
-constexpr int64_t window_bytes_per_rank(int64_t ranks) {
-  return ranks < 2 ? 0 : kWindowBytes;
+constexpr int64_t window_bytes_per_rank(int64_t ranks,
+                                        Transport transport = Transport::kSharedMemory) {
+  return ranks < 2 || transport != Transport::kSharedMemory ? 0 : kWindowBytes;
 }
 
 // What one rank sends: pairwise, each other rank gets its share directly.

@@ -35,7 +35,8 @@ constexpr std::array<std::string_view, kOpCount> kNames = {"state",
                                                            "initialize",
                                                            "sum_squares",
                                                            "step_control",
-                                                           "adamw"};
+                                                           "adamw",
+                                                           "sgd"};
 
 }  // namespace
 
@@ -52,6 +53,10 @@ std::optional<Op> parse_op(std::string_view name) {
 
 bool is_collective(Op op) {
   return op == Op::kAllGather || op == Op::kReduceScatter || op == Op::kAllReduce;
+}
+
+bool is_update(Op op) {
+  return op == Op::kAdamW || op == Op::kSgd;
 }
 
 }  // namespace memwall

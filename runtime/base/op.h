@@ -52,6 +52,7 @@ enum class Op : uint8_t {
   kSumSquares,   // (g) -> (f64[parts])     one sum for each of `parts` equal parts
   kStepControl,  // (reduced, scalars) -> (scalars)
   kAdamW,        // (parameters, m, v, g, scalars) -> (parameters, m, v)
+  kSgd,          // (parameters[, m], g, scalars) -> (parameters[, m])
   kOpCount
 };
 constexpr size_t kOpCount = static_cast<size_t>(Op::kOpCount);
@@ -59,6 +60,7 @@ constexpr size_t kOpCount = static_cast<size_t>(Op::kOpCount);
 std::string_view op_name(Op op);  // "gemm"
 std::optional<Op> parse_op(std::string_view name);
 bool is_collective(Op op);  // runs on the communication stream
+bool is_update(Op op);      // an optimizer's, of a unit
 
 // What a causal chunk may leave out: in iteration i only the first (i % period + 1) * rows entries
 // of one dimension of the product exist. The other rows (kM) of an overwritten result are set to
@@ -181,22 +183,25 @@ struct DropoutAttributes {
   bool operator==(const DropoutAttributes&) const = default;
 };
 
-// kInitialize, kSumSquares, kAdamW, kAllGather, kReduceScatter: which unit, and what share of it
+// kInitialize, kSumSquares, kAllGather, kReduceScatter, updates: which unit, and what share of it
 // this rank holds.
 struct UnitAttributes {
   int64_t unit = 0;
-  int64_t parts = 1;  // kSumSquares: partial sums; kInitialize, kAdamW: 1 = whole, ranks = a shard
+  int64_t parts = 1;  // kSumSquares: partial sums; kInitialize, updates: 1 = whole, ranks = a shard
   int64_t seed = 0;   // kInitialize
-  double beta1 = 0.0, beta2 = 0.0, epsilon = 0.0, weight_decay = 0.0;  // kAdamW
+  double weight_decay = 0.0;                        // updates
+  double beta1 = 0.0, beta2 = 0.0, epsilon = 0.0;  // kAdamW
+  double momentum = 0.0;                            // kSgd
   template <class V>
   void fields(V&& v) {
     v("unit", unit);
     v("parts", parts);
     v("seed", seed);
+    v("weight_decay", weight_decay);
     v("beta1", beta1);
     v("beta2", beta2);
     v("epsilon", epsilon);
-    v("weight_decay", weight_decay);
+    v("momentum", momentum);
   }
   bool operator==(const UnitAttributes&) const = default;
 };

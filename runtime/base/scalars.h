@@ -11,9 +11,8 @@ enum class Scalar : int64_t {
   kSeed,       // seed of backward: loss scale / (ranks * micro-steps)
   kLossScale,  // what the host divides out again: see optim/
   kLearningRate,
-  kBeta1Correction,  // 1 - beta1^t
-  kBeta2Correction,  // 1 - beta2^t
-  kStopRequest,      // signals of this rank, a small bit set as a number; summed over ranks
+  kUpdates,      // updates with this one, from 1; skipped steps do not count
+  kStopRequest,  // signals of this rank, a small bit set as a number; summed over ranks
   // Written by the update program.
   kLoss,        // mean over the global batch
   kGradNorm,    // global, unscaled, before clipping

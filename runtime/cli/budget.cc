@@ -2,64 +2,67 @@
 
 #include <fmt/format.h>
 
-#include <optional>
-#include <string>
-#include <vector>
-
 #include "memory/arena.h"
+#include "runtime/cli/search.h"
 #include "runtime/cli/settings.h"
+#include "runtime/cli/tables.h"
 
 namespace memwall {
 namespace {
 
-// Settings that leave the result of training as it is, the ones that change least first: a higher
-// stage, then a smaller micro-step (which costs more of them), then both. The batch over all ranks
-// stays.
-std::vector<config::Config> candidates(const config::Config& config, int64_t ranks) {
-  std::vector<config::Config> out;
-  for (int64_t batch = config.data().micro_batch_size();; batch /= 2) {
-    for (int64_t stage = config.parallel().zero_stage(); stage <= (ranks > 1 ? 3 : 0); ++stage) {
-      config::Config& candidate = out.emplace_back(config);
-      candidate.mutable_parallel()->set_zero_stage(stage);
-      candidate.mutable_data()->set_micro_batch_size(batch);
-    }
-    if (batch % 2 != 0) return out;
-  }
+constexpr size_t kLines = 4;  // beside the first one: an error has at most five
+
+// " (+33 %)", "" where it is as before.
+std::string changed_by(int64_t now, int64_t before) {
+  if (now == before || before == 0) return "";
+  const double percent = 100.0 * (static_cast<double>(now) / static_cast<double>(before) - 1.0);
+  return fmt::format(" ({:+.0f} %)", percent);
 }
 
-std::string remedy(const config::Config& config, int64_t ranks, int64_t budget_bytes) {
-  for (const config::Config& candidate : candidates(config, ranks)) {
-    const Plan plan = compile(Gpt2(gpt_spec(candidate)), compile_settings(candidate, ranks));
-    if (plan.arena_bytes > budget_bytes) continue;
-    std::string sets;
-    if (candidate.parallel().zero_stage() != config.parallel().zero_stage()) {
-      sets += fmt::format(" parallel.zero_stage={}", candidate.parallel().zero_stage());
-    }
-    if (candidate.data().micro_batch_size() != config.data().micro_batch_size()) {
-      sets += fmt::format(" data.micro_batch_size={}", candidate.data().micro_batch_size());
-    }
-    return fmt::format("fits with{}: {:.1f} MiB", sets,
-                       static_cast<double>(plan.arena_bytes) / (1 << 20));
-  }
-  return fmt::format(
-      "no ZeRO stage and micro-batch fits on {} rank{}: take more ranks, a smaller "
-      "model or shorter sequences",
-      ranks, ranks == 1 ? "" : "s");
+std::string line(const SearchBase& base, const Candidate& c, const Totals& before,
+                 const std::string& budget) {
+  const int64_t flops = before.model_flops + before.recomputed_flops;
+  const int64_t wire = before.all_gather.wire_bytes + before.reduce_scatter.wire_bytes +
+                       before.all_reduce.wire_bytes;
+  return fmt::format("\n  {}, {} FLOPs{}, {} sent{}{}: {}", bytes_text(c.planned_bytes),
+                     amount_text(static_cast<double>(c.flops())), changed_by(c.flops(), flops),
+                     bytes_text(c.wire_bytes()), changed_by(c.wire_bytes(), wire),
+                     c.change.changes_results ? ", other results" : "",
+                     command_line(base, c.change, budget));
 }
 
 }  // namespace
 
-void refuse_over_budget(const Plan& plan, const config::Config& config) {
+std::string what_would_fit(const Plan& plan, const config::Config& config, const SearchBase& base) {
   const int64_t limit = budget_bytes(config);
+  if (limit == 0 || planned_bytes(plan) <= limit) return "";
+  const SearchResult found = nearest_settings(base, limit, kLines);
+  if (found.fitting.empty()) {
+    const Candidate& smallest = *found.smallest;
+    const std::string needed = fmt::format("{}B", smallest.planned_bytes);
+    return fmt::format(
+               "no ZeRO stage, checkpointing policy, micro-batch and precision fits on {} rank{}; "
+               "take more ranks, a smaller model or shorter sequences, or a memory.budget of {}, "
+               "the smallest that works:",
+               base.ranks, base.ranks == 1 ? "" : "s", needed) +
+           line(base, smallest, plan.totals, needed);
+  }
+  std::string text = "the nearest that fit, with a rank's FLOPs and bytes sent a step:";
+  for (const Candidate& candidate : found.fitting) text += line(base, candidate, plan.totals, "");
+  return text;
+}
+
+void refuse_over_budget(const Plan& plan, const config::Config& config,
+                        const std::string& what_would_fit) {
   try {
-    check_budget(plan, limit);
+    check_budget(plan, budget_bytes(config));
   } catch (const BudgetError& error) {
-    throw BudgetError(error.what(), "", remedy(config, plan.ranks, limit));
+    throw BudgetError(error.what() + (what_would_fit.empty() ? "" : "; " + what_would_fit));
   }
 }
 
 void refuse_over_machine(const Plan& plan, int64_t ranks_on_host) {
-  const int64_t needed = plan.arena_bytes * ranks_on_host, left = available_memory_bytes();
+  const int64_t needed = planned_bytes(plan) * ranks_on_host, left = available_memory_bytes();
   if (needed <= left) return;
   const auto gibibytes = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
   throw BudgetError(

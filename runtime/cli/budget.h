@@ -1,14 +1,24 @@
 // Refusing a plan that does not fit, and saying what would.
 #pragma once
 
+#include <string>
+
+#include "runtime/cli/candidate.h"
 #include "runtime/config/config.h"
 #include "runtime/plan/plan.h"
 
 namespace memwall {
 
-// BudgetError with the largest consumers, and the nearest settings whose plan fits, where `plan`,
-// compiled for `ranks` ranks from `config`, exceeds its memory.budget.
-void refuse_over_budget(const Plan& plan, const config::Config& config);
+// What to say of a plan that exceeds the memory.budget of `config`, its effective configuration: at
+// most four lines with the nearest settings that fit, each with its bytes, its cost and the command
+// that trains so; where none fits, the smallest plan and the smallest budget that works. "" where
+// the plan fits. Compiles up to some hundred plans.
+std::string what_would_fit(const Plan& plan, const config::Config& config, const SearchBase& base);
+
+// BudgetError with the largest consumers, and with what would fit, where `plan` exceeds the
+// memory.budget of its configuration.
+void refuse_over_budget(const Plan& plan, const config::Config& config,
+                        const std::string& what_would_fit = "");
 
 // BudgetError where the arenas of the ranks on this host are larger than the memory it has left, so
 // that a run ends in a message and not in the kernel's killer.

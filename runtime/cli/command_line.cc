@@ -6,28 +6,36 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "runtime/cli/bench.h"
 #include "runtime/cli/job.h"
 #include "runtime/cli/verbs.h"
 
 namespace memwall {
 namespace {
 
-constexpr std::array<std::string_view, 6> kVerbs = {"train",    "plan",   "eval",
-                                                    "generate", "export", "show"};
+constexpr std::array<std::string_view, 9> kVerbs = {
+    "train", "plan", "fit", "eval", "generate", "export", "show", "bench", "tokenize"};
+constexpr std::array<std::string_view, 3> kBenches = {"gemm", "collectives", "step"};
 
 struct Options {
   TrainOptions train;
   PlanOptions plan;
+  FitOptions fit;
   EvalOptions eval;
   GenerateOptions generate;
   ExportOptions exported;
   ShowOptions show;
+  TokenizeOptions tokenize;
+  BenchStepOptions bench_step;
+  BenchGemmOptions bench_gemm;
+  BenchCollectivesOptions bench_collectives;
   std::string cluster;
 };
 
@@ -104,6 +112,24 @@ void add_plan(CLI::App& app, Options& o, Verb& chosen) {
   verb->add_option("--check", o.plan.check_file, "read such a dump and run the verifier on it");
 }
 
+void add_fit(CLI::App& app, Options& o, Verb& chosen) {
+  FitOptions& f = o.fit;
+  CLI::App* verb = add_verb(app, "fit",
+                            "Find what fits a memory budget, by compiling plans; no MPI, GPU or "
+                            "data needed.",
+                            chosen, [&f] { return fit_verb(f); });
+  add_config(*verb, f.config, true);
+  verb->add_option("--ranks", f.ranks, "number of ranks")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--budget", f.budget,
+                   "what a rank may hold, e.g. 512MiB (default: CONFIG's memory.budget)");
+  verb->add_option("--vary", f.vary,
+                   "settings: the cheapest ZeRO stage, checkpointing policy, micro-batch and "
+                   "precision; layers: the deepest model; micro_batch: the largest one")
+      ->capture_default_str();
+  verb->add_flag("--json", f.json, "print one JSON object");
+}
+
 void add_generate(CLI::App& app, Options& o, Verb& chosen) {
   GenerateOptions& g = o.generate;
   CLI::App* verb = add_verb(app, "generate", "Continue a text.", chosen,
@@ -123,9 +149,92 @@ void add_generate(CLI::App& app, Options& o, Verb& chosen) {
   add("--seed", s.seed, "the same seed writes the same text");
 }
 
+void add_bench_gemm(CLI::App& bench, BenchGemmOptions& g, Verb& chosen) {
+  CLI::App* verb = add_verb(bench, "gemm",
+                            "Products one by one: the kernel in FP32 and FP16 beside one call of "
+                            "dnnl_sgemm.",
+                            chosen, in_a_job([&g](Job& job) { return bench_gemm_verb(g, job); }));
+  add_config(*verb, g.config, false);
+  verb->add_option(
+          "--shape", g.shapes,
+          "instead of CONFIG's: MxNxK, with :NN, :NT, :TN or :TT for how the operands lie; "
+          "may be given several times")
+      ->allow_extra_args(false);
+  verb->add_option("--seconds", g.seconds, "how long to measure each product")
+      ->check(CLI::Range(1e-3, 1e3))
+      ->capture_default_str();
+  verb->add_flag("--json", g.json, "print one JSON object");
+}
+
+void add_bench_collectives(CLI::App& bench, BenchCollectivesOptions& c, Verb& chosen) {
+  CLI::App* verb =
+      add_verb(bench, "collectives",
+               "Under mpirun: collectives over each transport beside the MPI library's own; every "
+               "result is verified.",
+               chosen, in_a_job([&c](Job& job) { return bench_collectives_verb(c, job); }));
+  verb->add_option("--bytes", c.bytes,
+                   "input of a rank, e.g. 16MiB; may be given several times (default: 64 B to 16 "
+                   "MiB)")
+      ->allow_extra_args(false);
+  verb->add_option("--rounds", c.rounds, "how often to measure each")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
+  verb->add_flag("--json", c.json, "print one JSON object");
+}
+
+void add_bench(CLI::App& app, Options& o, Verb& chosen) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure what this machine reaches.");
+  bench->require_subcommand(1);
+  add_bench_gemm(*bench, o.bench_gemm, chosen);
+  add_bench_collectives(*bench, o.bench_collectives, chosen);
+  BenchStepOptions& s = o.bench_step;
+  CLI::App* step = add_verb(*bench, "step",
+                            "Training steps on synthetic tokens, interleaved with their own "
+                            "products: alone, or on all ranks of mpirun or srun.",
+                            chosen, in_a_job([&s](Job& job) { return bench_step_verb(s, job); }));
+  add_config(*step, s.config, true);
+  step->add_option("--steps", s.steps, "how many steps to measure, after two that are not")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
+  step->add_flag("--json", s.json, "print one JSON object");
+  step->footer(
+      "CONFIG's data and model.init_from are not read: tokens are drawn by a counter-based "
+      "generator, weights are initial ones. Of FP16 the limit is that of FP32 products.");
+}
+
+void add_tokenize(CLI::App& app, Options& o, Verb& chosen) {
+  TokenizeOptions& t = o.tokenize;
+  CLI::App* verb = add_verb(app, "tokenize", "Write token files from texts, for data.tokens.",
+                            chosen, in_a_job([&t](Job& job) { return tokenize_verb(t, job); }));
+  verb->add_option("TEXT", t.texts, "UTF-8 files, in this order, each a document")->required();
+  verb->add_option(
+          "--tokenizer", t.tokenizer,
+          "as data.tokenizer: bytes, a SentencePiece model, or a folder with vocab.json and "
+          "merges.txt")
+      ->required();
+  verb->add_option("--output", t.output,
+                   "the folder for train_00000.bin, ... and val_00000.bin, ...")
+      ->required();
+  verb->add_option("--validation-fraction", t.validation_fraction,
+                   "last part of the tokens, for val_*.bin, in [0, 1)")
+      ->check(CLI::Range(0.0, std::nextafter(1.0, 0.0)))
+      ->capture_default_str();
+  verb->add_option("--tokens-per-file", t.tokens_per_file, "a new file begins after so many")
+      ->check(CLI::Range(int64_t{1}, int64_t{INT32_MAX}))
+      ->capture_default_str();
+  verb->add_flag(
+      "--no-separator{false}", t.separates,
+      "nothing between documents; else <|endoftext|> or </s>, where the tokenizer has it");
+  verb->add_flag("--overwrite", t.overwrites,
+                 "replace all train_*.bin and val_*.bin of the folder");
+  verb->add_flag("--json", t.json, "print one JSON object");
+}
+
 void add_verbs(CLI::App& app, Options& o, Verb& chosen) {
   add_train(app, o, chosen);
   add_plan(app, o, chosen);
+  add_fit(app, o, chosen);
+  add_bench(app, o, chosen);
 
   CLI::App* eval = add_verb(app, "eval", "Loss on the whole validation split.", chosen,
                             in_a_job([&o](Job& job) { return eval_verb(o.eval, job); }));
@@ -133,6 +242,7 @@ void add_verbs(CLI::App& app, Options& o, Verb& chosen) {
   eval->add_flag("--json", o.eval.json, "print one JSON object: loss, tokens");
 
   add_generate(app, o, chosen);
+  add_tokenize(app, o, chosen);
 
   CLI::App* exported =
       add_verb(app, "export", "Write the weights as a Hugging Face folder, in FP32.", chosen,
@@ -183,8 +293,21 @@ int run_command_line(int argc, char** argv) {
                                  argc > 1 ? "unknown command '" + first + "'" : "no command given",
                                  fmt::join(kVerbs, ", ")));
   }
+  if (first == "bench") {
+    const std::string kind = argc > 2 ? argv[2] : "";
+    const bool is_bench = std::find(kBenches.begin(), kBenches.end(), kind) != kBenches.end();
+    if (!is_bench && !kind.starts_with('-')) {
+      return bad_input(
+          fmt::format("bench: {} (allowed: {})",
+                      kind.empty() ? "it says nothing to measure" : "there is no '" + kind + "'",
+                      fmt::join(kBenches, ", ")));
+    }
+  }
   Options options;
   options.train.command_line.assign(argv, argv + argc);
+  for (ConfigOptions* config : {&options.train.config, &options.plan.config, &options.fit.config}) {
+    config->program = argv[0];
+  }
   int exit_code = 0;
   const Verb verb = parse(argc, argv, options, exit_code);
   if (!verb) return exit_code;

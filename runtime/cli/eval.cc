@@ -14,7 +14,7 @@ namespace memwall {
 
 ExitCode eval_verb(const EvalOptions& options, Job& job) {
   const SavedRun run = open_saved_run(options.run);
-  job.connect(run.config.communication().timeout_seconds());
+  job.connect(run.config.communication());
   Communicator& comm = job.comm();
   Dataset data;
   run_together(comm, [&] {
@@ -26,7 +26,7 @@ ExitCode eval_verb(const EvalOptions& options, Job& job) {
   check_agreement(comm, {{"checkpoint", run.checkpoint}, {"data", hash_hex(data.fingerprint)}});
 
   const GptSpec spec = gpt_spec(run.config);
-  CompileSettings settings = inference_settings(comm.size());
+  CompileSettings settings = inference_settings(comm);
   settings.evaluate = true;
   const auto model = load_model(run, spec, settings, job);
   const Evaluation result = evaluate(*model->executor, data.validation, spec.time, spec.batch);

@@ -80,7 +80,7 @@ ExitCode generate_verb(const GenerateOptions& options, Job& job) {
   GptSpec spec = gpt_spec(run.config);
   const auto tokenizer = make_tokenizer(run.config.data().tokenizer());
   std::vector<int32_t> tokens = encode_prompt(*tokenizer, options.prompt, spec.vocabulary);
-  job.connect(run.config.communication().timeout_seconds());
+  job.connect(run.config.communication());
   Communicator& comm = job.comm();
   check_agreement(comm, {{"checkpoint", run.checkpoint}});
 
@@ -88,13 +88,13 @@ ExitCode generate_verb(const GenerateOptions& options, Job& job) {
   spec.dropout = 0.0;
   spec.time = std::min(trained_positions(run.config),
                        round_up(static_cast<int64_t>(tokens.size()) + options.tokens, kWindowStep));
-  if (job.speaks() && run.config.data().tokens_size() > 0) {
+  const config::Data& data = run.config.data();
+  if (job.speaks() && data.tokens_size() > 0 && is_byte_tokenizer(data.tokenizer())) {
     fmt::print(stderr,
-               "memwall: warning: the run was trained on token files; its tokens are taken "
-               "for what data.tokenizer says, {}\n",
-               run.config.data().tokenizer());
+               "memwall: warning: the run was trained on token files; its tokens are taken for "
+               "bytes, for data.tokenizer does not say how they were made\n");
   }
-  CompileSettings settings = inference_settings(comm.size());
+  CompileSettings settings = inference_settings(comm);
   settings.next_token = true;
   const auto model = load_model(run, spec, settings, job);
 
@@ -102,13 +102,13 @@ ExitCode generate_verb(const GenerateOptions& options, Job& job) {
   const auto show = [&](const std::string& text) {
     if (job.speaks()) print(text);
   };
-  show(stream.push(tokenizer->decode(tokens)));
+  show(stream.push(tokenizer->decode(tokens, true)));
   for (int64_t i = 0; i < options.tokens; ++i) {
     const std::vector<double> logits = next_logits(*model->executor, tokens);
     int32_t token = sample_token(logits, options.sampling, i);
     comm.broadcast(&token, sizeof(token), 0);  // machines may differ in the last bit
     tokens.push_back(token);
-    show(stream.push(tokenizer->decode(std::span(&token, 1))));
+    show(stream.push(tokenizer->decode(std::span(&token, 1), false)));
   }
   show(stream.finish() + '\n');
   return ExitCode::kDone;

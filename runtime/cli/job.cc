@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -13,28 +12,30 @@
 #include "comm/host.h"
 #include "comm/make_communicator.h"
 #include "memory/arena.h"
+#include "runtime/cli/cores.h"
+#include "runtime/cli/settings.h"
 
 namespace memwall {
 namespace {
 
 constexpr int kErrorLines = 5;
 
-// The processors this process may run on, by number.
-std::vector<int> allowed_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return {0};
-  std::vector<int> cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (CPU_ISSET(core, &set)) cores.push_back(core);
-  }
-  return cores;
-}
-
 // OMP_NUM_THREADS may be a list, one number a nesting level; ours is the first.
 int requested_threads() {
   const char* text = std::getenv("OMP_NUM_THREADS");
   return text == nullptr ? 0 : std::atoi(text);
+}
+
+void warn_of_too_many_threads(std::span<const RankCores> ranks) {
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    if (ranks[r].threads <= ranks[r].cores) continue;
+    const std::string& host = ranks[r].host_and_cores;
+    fmt::print(stderr,
+               "memwall: warning: rank {} on {} has {} threads but may use {} of its host's "
+               "cores (OMP_NUM_THREADS, or the launcher's binding)\n",
+               r, host.substr(0, host.find(' ')), ranks[r].threads, ranks[r].cores);
+    return;
+  }
 }
 
 }  // namespace
@@ -63,28 +64,41 @@ Job::Job() {
   outside_.baseline_bytes = resident_anonymous_bytes();
 }
 
-void Job::connect(double timeout_seconds) {
-  comm_ = make_communicator(session_ ? &*session_ : nullptr, timeout_seconds);
+void Job::connect(const config::Communication& settings) {
+  const Transport transport =
+      choose_transport(asked_transport(settings), ranks(), ranks_on_host());
+  connect(settings.timeout_seconds(), transport);
+}
+
+void Job::connect(double timeout_seconds, Transport transport) {
+  const int64_t shared_bytes = resident_shared_bytes();
+  comm_ = make_communicator(session(), timeout_seconds, transport);
   outside_.mark("communicator", 0);
+  outside_.windows_mapped = resident_shared_bytes() - shared_bytes;
+  place_threads();
+}
+
+// Collective.
+void Job::place_threads() {
   const std::vector<int> cores = allowed_cores();
   cores_ = static_cast<int>(cores.size());
-  const std::string mine = fmt::format("{} {}", host_name(), fmt::join(cores, ","));
-  const std::vector<std::string> all = comm_->gather_text(mine);
-  const auto sharing = static_cast<int>(std::count(all.begin(), all.end(), mine));
+  const std::vector<std::string> hosts =
+      comm_->gather_text(fmt::format("{} {}", host_name(), fmt::join(cores, ",")));
+  const auto mine = static_cast<size_t>(rank());
   const int requested = requested_threads();
-  threads_ = requested > 0 ? requested : std::max(1, cores_ / sharing);
+  threads_ = requested > 0 ? requested : default_threads(hosts, mine, cores_);
 
   const auto counts =
       comm_->gather_all({static_cast<double>(threads_), static_cast<double>(cores_)});
-  for (size_t r = 0; r < all.size() && speaks(); ++r) {
-    const double threads = counts[2 * r], allowed = counts[2 * r + 1];
-    if (threads <= allowed) continue;
-    fmt::print(stderr,
-               "memwall: warning: rank {} on {} has {} threads but may use {} of its host's "
-               "cores (OMP_NUM_THREADS, or the launcher's binding)\n",
-               r, all[r].substr(0, all[r].find(' ')), threads, allowed);
-    return;
+  std::vector<RankCores> all;
+  for (size_t r = 0; r < hosts.size(); ++r) {
+    all.push_back(
+        {hosts[r], static_cast<int>(counts[2 * r + 1]), static_cast<int>(counts[2 * r])});
   }
+  std::vector<int> pinned;
+  for (const int place : pinned_places(all, mine)) pinned.push_back(cores[static_cast<size_t>(place)]);
+  pinned_ = pin_threads(pinned);
+  if (speaks()) warn_of_too_many_threads(all);
 }
 
 ExitCode Job::fail(const std::exception& error) const {

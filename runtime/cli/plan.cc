@@ -50,7 +50,8 @@ ExitCode plan_verb(const PlanOptions& options) {
     fmt::print("{}", plan_summary(plan, {config.run().name(), spec, config.run().steps()}));
   }
   std::fflush(stdout);
-  refuse_over_budget(plan, config);
+  refuse_over_budget(plan, config,
+                     what_would_fit(plan, config, {options.config, options.ranks, {}}));
   return ExitCode::kDone;
 }
 

@@ -2,7 +2,10 @@
 
 #include <vector>
 
+#include "comm/make_communicator.h"
 #include "runtime/base/error.h"
+#include "runtime/cli/encode_progress.h"
+#include "runtime/cli/job.h"
 #include "runtime/config/units.h"
 
 namespace memwall {
@@ -60,6 +63,14 @@ CheckpointPolicy checkpoint_policy(const config::ActivationCheckpointing& c) {
   return out;
 }
 
+OptimizerSettings optimizer_settings(const config::Optimizer& c) {
+  if (c.kind() == config::Optimizer::SGD) {
+    return SgdSettings{.momentum = c.momentum(), .weight_decay = c.weight_decay()};
+  }
+  return AdamWSettings{
+      .beta1 = c.beta1(), .beta2 = c.beta2(), .epsilon = c.eps(), .weight_decay = c.weight_decay()};
+}
+
 LossScaleSettings loss_scale_settings(const config::Precision& c) {
   if (c.mode() != config::Precision::FP16) return {};
   return {.dynamic = true,
@@ -97,6 +108,14 @@ BatchLayout batch_layout(const config::Config& c, int64_t ranks) {
           .global_batch = c.data().global_batch_size()};
 }
 
+std::optional<Transport> asked_transport(const config::Communication& communication) {
+  switch (communication.transport()) {
+    case config::Communication::MPI: return Transport::kMpi;
+    case config::Communication::SHARED_MEMORY: return Transport::kSharedMemory;
+    default: return std::nullopt;
+  }
+}
+
 CompileSettings compile_settings(const config::Config& c, int64_t ranks) {
   CompileSettings out;
   out.ranks = ranks;
@@ -105,18 +124,23 @@ CompileSettings compile_settings(const config::Config& c, int64_t ranks) {
   out.prefetch_depth = c.parallel().prefetch_depth();
   out.checkpointing = checkpoint_policy(c.activation_checkpointing());
   out.init_seed = static_cast<int64_t>(c.model().init_seed());
-  out.adamw = {.beta1 = c.optimizer().beta1(),
-               .beta2 = c.optimizer().beta2(),
-               .epsilon = c.optimizer().eps(),
-               .weight_decay = c.optimizer().weight_decay()};
+  out.optimizer = optimizer_settings(c.optimizer());
   out.grad_clip = c.optimizer().grad_clip();
+  out.transport = choose_transport(asked_transport(c.communication()), ranks, ranks);
   return out;
 }
 
-CompileSettings inference_settings(int64_t ranks) {
+CompileSettings compile_settings(const config::Config& c, const Job& job) {
+  CompileSettings out = compile_settings(c, job.ranks());
+  out.transport = job.comm().transport();
+  return out;
+}
+
+CompileSettings inference_settings(const Communicator& comm) {
   CompileSettings out;
-  out.ranks = ranks;
-  out.zero_stage = ranks > 1 ? 3 : 0;
+  out.ranks = comm.size();
+  out.transport = comm.transport();
+  out.zero_stage = comm.size() > 1 ? 3 : 0;
   out.train = false;
   out.evaluate = false;
   return out;
@@ -154,7 +178,9 @@ DatasetSpec dataset_spec(const config::Config& c, bool verify) {
       .validation_fraction = data.validation_fraction(),
       .seq_length = data.seq_length(),
       .vocabulary = c.model().vocab_size(),
-      .verify = verify};
+      .verify = verify,
+      .tokenizer = data.tokenizer(),
+      .progress = verify ? encode_progress() : EncodeProgress()};
 }
 
 }  // namespace memwall

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "comm/communicator.h"
 #include "runtime/config/config.h"
 #include "runtime/data/dataset.h"
 #include "runtime/data/sampler.h"
@@ -14,16 +16,24 @@
 
 namespace memwall {
 
+class Job;
+
 // A rank's micro-step: its sequences, their length, and where dropout draws from.
 GptSpec gpt_spec(const config::Config& config);
 
 BatchLayout batch_layout(const config::Config& config, int64_t ranks);
 
-// All programs of training, and evaluation.
+// nullopt: AUTO.
+std::optional<Transport> asked_transport(const config::Communication& communication);
+
+// All programs of training, and evaluation, where all ranks are on one host.
 CompileSettings compile_settings(const config::Config& config, int64_t ranks);
 
+// For the transport of a connected job.
+CompileSettings compile_settings(const config::Config& config, const Job& job);
+
 // Only the programs asked for, on a run's weights: whole on one rank, sharded on several.
-CompileSettings inference_settings(int64_t ranks);
+CompileSettings inference_settings(const Communicator& comm);
 
 // 0: no limit.
 int64_t budget_bytes(const config::Config& config);
@@ -31,7 +41,7 @@ int64_t budget_bytes(const config::Config& config);
 // What the configuration says of the step loop; folder, hashes and machine are the caller's.
 TrainSettings train_settings(const config::Config& config, int64_t ranks);
 
-// `verify`: see TokenSourceOptions.
+// `verify`: see TokenSourceOptions; who verifies also says how far encoding a text has come.
 DatasetSpec dataset_spec(const config::Config& config, bool verify);
 
 }  // namespace memwall

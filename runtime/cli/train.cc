@@ -86,6 +86,16 @@ void refuse_other_checkpoint(const PreparedRun& run) {
   }
 }
 
+// Collective: what `text` says on rank 0, which alone calls it.
+template <class Text>
+std::string of_rank_0(Communicator& comm, Text text) {
+  std::string mine;
+  run_together(comm, [&] {
+    if (comm.rank() == 0) mine = text();
+  });
+  return comm.gather_text(mine)[0];
+}
+
 PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, Job& job) {
   Communicator& comm = job.comm();
   PreparedRun run;
@@ -98,8 +108,13 @@ PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, Job& 
     }
     if (run.resumes) refuse_other_ranks(run.folder, comm.size());
     run.config = run_config(run, given, comm.size());
-    run.plan = compile(Gpt2(gpt_spec(run.config)), compile_settings(run.config, comm.size()));
-    refuse_over_budget(run.plan, run.config);
+    run.plan = compile(Gpt2(gpt_spec(run.config)), compile_settings(run.config, job));
+  });
+  const std::string fits = of_rank_0(comm, [&] {
+    return what_would_fit(run.plan, run.config, {options.config, comm.size(), comm.transport()});
+  });
+  run_together(comm, [&] {
+    refuse_over_budget(run.plan, run.config, fits);
     refuse_over_machine(run.plan, job.ranks_on_host());
     run.data = open_dataset(dataset_spec(run.config, job.speaks()));
     if (run.resumes) refuse_other_checkpoint(run);
@@ -194,7 +209,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
   const RequestSignals signals;  // from here on a signal is a request, however early
   const GivenConfig given = load_config(options.config.path, options.config.overrides);
   validate(given, job.ranks(), Purpose::kTrain);
-  job.connect(effective(given.config, job.ranks()).communication().timeout_seconds());
+  job.connect(effective(given.config, job.ranks()).communication());
   Communicator& comm = job.comm();
 
   const PreparedRun run = prepare(options, given, job);

@@ -14,6 +14,7 @@ namespace memwall {
 struct ConfigOptions {
   std::string path;
   std::vector<std::string> overrides;  // FIELD=VALUE, in order
+  std::string program = "memwall";     // how this command was called, for commands to run
 };
 
 struct TrainOptions {
@@ -32,6 +33,15 @@ struct PlanOptions {
 };
 ExitCode plan_verb(const PlanOptions& options);
 
+struct FitOptions {
+  ConfigOptions config;
+  int64_t ranks = 0;
+  std::string budget;             // "": memory.budget of the configuration
+  std::string vary = "settings";  // or layers, micro_batch
+  bool json = false;
+};
+ExitCode fit_verb(const FitOptions& options);
+
 struct EvalOptions {
   std::string run;
   bool json = false;
@@ -49,6 +59,15 @@ struct ExportOptions {
   std::string run, folder;
 };
 ExitCode export_verb(const ExportOptions& options, Job& job);
+
+struct TokenizeOptions {
+  std::vector<std::string> texts;  // a document each
+  std::string tokenizer, output;   // `output`: a folder
+  double validation_fraction = 0.0;
+  int64_t tokens_per_file = 100'000'000;
+  bool separates = true, overwrites = false, json = false;
+};
+ExitCode tokenize_verb(const TokenizeOptions& options, Job& job);
 
 struct ShowOptions {
   std::string run;

@@ -37,7 +37,8 @@ GivenConfig load_config(const std::string& path, const std::vector<std::string>&
 // `given` with every default that has an effect filled in. Idempotent.
 config::Config effective(const config::Config& given, int64_t ranks);
 
-enum class Purpose { kTrain, kPlan };  // kPlan needs no data and no steps, and plans any precision
+// kPlan needs no data and no steps, and plans any precision; kBench needs no data and no steps.
+enum class Purpose { kTrain, kPlan, kBench };
 
 // Checks everything about effective(given) that needs no file but the configuration: missing
 // fields, impossible values, features of later versions, and fields given without an effect.

@@ -33,9 +33,13 @@ void complete_data(config::Data& data, const config::Model& model, int64_t ranks
 void complete_optimizer(config::Optimizer& optimizer) {
   if (!optimizer.has_kind()) optimizer.set_kind(config::Optimizer::ADAMW);
   if (!optimizer.has_learning_rate()) optimizer.set_learning_rate(3e-4);
-  if (!optimizer.has_beta1()) optimizer.set_beta1(0.9);
-  if (!optimizer.has_beta2()) optimizer.set_beta2(0.95);
-  if (!optimizer.has_eps()) optimizer.set_eps(1e-8);
+  if (optimizer.kind() == config::Optimizer::SGD) {
+    if (!optimizer.has_momentum()) optimizer.set_momentum(0.0);
+  } else {
+    if (!optimizer.has_beta1()) optimizer.set_beta1(0.9);
+    if (!optimizer.has_beta2()) optimizer.set_beta2(0.95);
+    if (!optimizer.has_eps()) optimizer.set_eps(1e-8);
+  }
   if (!optimizer.has_weight_decay()) optimizer.set_weight_decay(0.1);
   if (!optimizer.has_grad_clip()) optimizer.set_grad_clip(1.0);
 }

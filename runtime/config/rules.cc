@@ -74,6 +74,7 @@ constexpr std::array kRanges = {
     at_least_zero("optimizer.learning_rate"),
     share("optimizer.beta1"),
     share("optimizer.beta2"),
+    share("optimizer.momentum"),
     above_zero("optimizer.eps"),
     at_least_zero("optimizer.weight_decay"),
     at_least_zero("optimizer.grad_clip"),
@@ -97,26 +98,22 @@ constexpr std::array kRanges = {
     above_zero("run.peak_flops"),
 };
 
-// A value of an enum; with value "" any value of the field; every tokenizer but "bytes".
+// A value of an enum; with value "" any value of the field.
 struct LaterFeature {
   std::string_view field;
   std::string_view value;
   bool plans = false;  // `memwall plan` has it already
 };
-constexpr std::array<LaterFeature, 15> kLaterFeatures = {{
-    {"optimizer.kind", "SGD"},
+constexpr std::array<LaterFeature, 11> kLaterFeatures = {{
     {"optimizer.kind", "ADAHESSIAN"},
-    {"optimizer.momentum", ""},
     {"optimizer.adahessian.hessian_power", ""},
     {"optimizer.adahessian.block_size", ""},
     {"optimizer.adahessian.update_every", ""},
     {"optimizer.adahessian.probes", ""},
     {"precision.mode", "BF16", true},
-    {"communication.transport", "SHARED_MEMORY"},
     {"communication.transport", "NCCL"},
     {"communication.transport", "STAGED"},
     {"communication.algorithm", "RING"},
-    {"data.tokenizer", "a file or folder"},
     {"run.device", "CUDA"},
     {"run.trace_steps", ""},
 }};
@@ -153,13 +150,24 @@ bool holds_nothing_out(const config::Config& c) {
 bool is_not_selective(const config::Config& c) {
   return c.activation_checkpointing().policy() != config::ActivationCheckpointing::SELECTIVE;
 }
+bool is_sgd(const config::Config& c) {
+  return c.optimizer().kind() == config::Optimizer::SGD;
+}
+bool is_not_sgd(const config::Config& c) {
+  return !is_sgd(c);
+}
+constexpr std::string_view kWithSgd = "with optimizer.kind SGD";
 constexpr std::string_view kSelectiveOnly =
     "with an activation_checkpointing.policy other than SELECTIVE";
 constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
-constexpr std::array<NoEffect, 14> kNoEffects = {{
+constexpr std::array<NoEffect, 18> kNoEffects = {{
     {"model.init_seed", "with model.init_from", starts_from_a_folder},
     {"data.validation_tokens", "with data.text", reads_text},
     {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
+    {"optimizer.beta1", kWithSgd, is_sgd},
+    {"optimizer.beta2", kWithSgd, is_sgd},
+    {"optimizer.eps", kWithSgd, is_sgd},
+    {"optimizer.momentum", "with an optimizer.kind other than SGD", is_not_sgd, true},
     {"schedule.min_learning_rate", "with schedule.kind CONSTANT", is_constant},
     {"schedule.decay_steps", "with schedule.kind CONSTANT", is_constant},
     {"schedule.decay_steps", "with schedule.kind INVERSE_SQRT", never_ends},
@@ -176,13 +184,11 @@ constexpr std::array<NoEffect, 14> kNoEffects = {{
 bool asks_for(const GivenConfig& given, const LaterFeature& feature) {
   if (!has_field(given.config, feature.field)) return false;
   if (feature.value.empty()) return true;
-  if (feature.field == "data.tokenizer") return given.config.data().tokenizer() != "bytes";
   return enum_name_of(given.config, feature.field) == feature.value;
 }
 
 // The values of the field that no row refuses.
 std::string values_now(std::string_view field, Purpose purpose) {
-  if (field == "data.tokenizer") return "bytes";
   const FieldDescriptor& descriptor = *find_field(field).leaf();
   if (descriptor.cpp_type() != FieldDescriptor::CPPTYPE_ENUM) return "leave it out";
   std::vector<std::string> names;
@@ -202,7 +208,7 @@ std::string values_now(std::string_view field, Purpose purpose) {
 
 void check_required(const GivenConfig& given, Purpose purpose, Problems& out) {
   for (const Required& required : kRequired) {
-    if (purpose == Purpose::kPlan && !required.for_a_plan) continue;
+    if (purpose != Purpose::kTrain && !required.for_a_plan) continue;
     if (has_field(given.config, required.field)) continue;
     out.push_back({given.at(required.field), "is missing",
                    allowed_values(*find_field(required.field).leaf())});

@@ -63,6 +63,7 @@ class Relations {
     };
     check_path("model.init_from",
                whole_.model().has_init_from() && whole_.model().init_from().empty());
+    check_path("data.tokenizer", data.has_tokenizer() && data.tokenizer().empty());
     check_path("data.text", data.has_text() && data.text().empty());
     check_path("data.tokens", any_empty(data.tokens()));
     check_path("data.validation_tokens", any_empty(data.validation_tokens()));

@@ -29,7 +29,9 @@ int sync_folder_of(const std::string& path) {
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), temporary_(path_ + ".tmp") {
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd_ < 0) throw Error(std::string("cannot create: ") + std::strerror(errno), temporary_);
+  if (fd_ < 0)
+    throw Error(std::string("cannot create: ") + std::strerror(errno), temporary_,
+                "the folder must exist and be writable");
 }
 
 AtomicFile::~AtomicFile() {
@@ -39,7 +41,8 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::fail(const std::string& action, int error) const {
   throw Error("cannot " + action + ": " + std::strerror(error), path_,
-              error == ENOSPC || error == EDQUOT ? "free some space; no partial file is left" : "");
+              error == ENOSPC || error == EDQUOT ? "free some space; no partial file is left"
+                                                 : "look at the disk; no partial file is left");
 }
 
 void AtomicFile::reserve(int64_t bytes) {
@@ -62,9 +65,14 @@ void AtomicFile::write(int64_t offset, std::span<const std::byte> bytes) {
   }
 }
 
-void AtomicFile::commit() {
+void AtomicFile::seal() {
+  if (fd_ < 0) return;
   if (::fsync(fd_) != 0) fail("sync", errno);
   if (::close(std::exchange(fd_, -1)) != 0) fail("close", errno);
+}
+
+void AtomicFile::commit() {
+  seal();
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename into place", errno);
   temporary_.clear();
   if (const int error = sync_folder_of(path_)) fail("sync the folder of", error);

@@ -20,7 +20,10 @@ class AtomicFile {
 
   void reserve(int64_t bytes);  // takes the disk blocks now, so that a full disk shows at once
   void write(int64_t offset, std::span<const std::byte> bytes);
-  void commit();  // on return the file survives a power cut
+  // Nothing more will be written: syncs and closes the file, which keeps its temporary name. So
+  // many files can be made ready, without as many being open, before the first takes its place.
+  void seal();
+  void commit();  // seals; on return the file survives a power cut in its place
 
  private:
   [[noreturn]] void fail(const std::string& action, int error) const;

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "runtime/base/error.h"
+#include "runtime/data/tokenizer.h"
 
 namespace memwall {
 namespace {
@@ -23,7 +24,27 @@ void check_length(const TokenRange& part, std::string_view name, const DatasetSp
                    where, fmt::format("more text, a smaller data.seq_length{}", remedy));
 }
 
+void check_vocabulary(const Tokenizer& tokenizer, const DatasetSpec& spec) {
+  if (spec.vocabulary >= tokenizer.vocabulary()) return;
+  throw InputError(fmt::format("{} is smaller than the {} tokens of {}", spec.vocabulary,
+                               tokenizer.vocabulary(), spec.tokenizer),
+                   "model.vocab_size", fmt::format("allowed: at least {}", tokenizer.vocabulary()));
+}
+
+TokenSource open_text(const DatasetSpec& spec, const TokenSourceOptions& options) {
+  if (is_byte_tokenizer(spec.tokenizer)) return TokenSource::from_text(spec.text, options);
+  const auto tokenizer = make_tokenizer(spec.tokenizer);
+  check_vocabulary(*tokenizer, spec);
+  const std::vector<std::string> texts{spec.text};
+  return TokenSource::from_encoded(encode_texts(texts, *tokenizer, {.progress = spec.progress}));
+}
+
 }  // namespace
+
+int64_t training_tokens(int64_t tokens, double validation_fraction) {
+  return static_cast<int64_t>(
+      std::floor(static_cast<double>(tokens) * (1.0 - validation_fraction)));
+}
 
 Dataset open_dataset(const DatasetSpec& spec) {
   check(spec.text.empty() != spec.token_files.empty(), "data is either a text or token files");
@@ -33,7 +54,10 @@ Dataset open_dataset(const DatasetSpec& spec) {
   const TokenSourceOptions options{.vocabulary = spec.vocabulary, .verify = spec.verify};
   const std::shared_ptr<const TokenSource> source =
       spec.text.empty() ? open_files(spec.token_files, options)
-                        : std::make_shared<TokenSource>(TokenSource::from_text(spec.text, options));
+                        : std::make_shared<TokenSource>(open_text(spec, options));
+  if (spec.text.empty() && spec.verify && !is_byte_tokenizer(spec.tokenizer)) {
+    check_vocabulary(*make_tokenizer(spec.tokenizer), spec);
+  }
   const std::string& where = spec.text.empty() ? spec.token_files.front() : spec.text;
 
   Dataset dataset;
@@ -47,8 +71,7 @@ Dataset open_dataset(const DatasetSpec& spec) {
     check_length(dataset.validation, "validation", spec, spec.validation_token_files.front(), "");
     return dataset;
   }
-  const auto training = static_cast<int64_t>(
-      std::floor(static_cast<double>(source->size()) * (1.0 - spec.validation_fraction)));
+  const int64_t training = training_tokens(source->size(), spec.validation_fraction);
   dataset.training = {source, 0, training};
   dataset.validation = {source, training, source->size() - training};
   const bool validates = spec.validation_fraction > 0.0;

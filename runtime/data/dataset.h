@@ -18,6 +18,10 @@ struct DatasetSpec {
   int64_t seq_length = 0;
   int64_t vocabulary = 0;
   bool verify = true;  // see TokenSourceOptions
+  // How a text becomes tokens (tokenizer.h). Of token files it only says what they were made with:
+  // there it is opened, and compared with the vocabulary, by who verifies.
+  std::string tokenizer{};
+  EncodeProgress progress{};  // of a text that has to be encoded
 };
 
 // Both parts hold at least one window of seq_length + 1 tokens, except that `validation` is empty
@@ -29,7 +33,11 @@ struct Dataset {
 };
 
 // The fraction is cut off the end: of n tokens, training has the first floor(n * (1 - fraction)),
-// as nanoGPT's prepare.py does. InputError: bad files (token_source.h) or parts too short.
+// as nanoGPT's prepare.py does.
+int64_t training_tokens(int64_t tokens, double validation_fraction);
+
+// InputError: bad files (token_source.h), a bad tokenizer (tokenizer.h), a vocabulary smaller than
+// the tokenizer's, or parts too short.
 Dataset open_dataset(const DatasetSpec& spec);
 
 }  // namespace memwall

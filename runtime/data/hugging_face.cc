@@ -13,6 +13,8 @@
 namespace memwall {
 namespace {
 
+constexpr const char* kRemedy = "bring the folder back whole, or save the model anew";
+
 namespace fs = std::filesystem;
 using nlohmann::json;
 
@@ -53,7 +55,9 @@ std::vector<NamedShape> gpt2_tensors(const Gpt2Config& config) {
 }
 
 HuggingFaceFolder::HuggingFaceFolder(const std::string& folder) : folder_(folder) {
-  if (!fs::is_directory(folder)) throw InputError("no such folder", folder);
+  if (!fs::is_directory(folder))
+    throw InputError("no such folder", folder,
+                     "look at the path: a Hugging Face GPT-2 folder is due");
   const auto file = [&](const char* name) { return (fs::path(folder) / name).string(); };
   config_ = read_gpt2_config(file("config.json"));
   // transformers, too, prefers the single file.
@@ -76,7 +80,7 @@ void HuggingFaceFolder::open_file(const std::string& path) {
     if (inserted) continue;
     throw InputError(fmt::format("tensor '{}' stands in {} as well, as '{}'", name,
                                  at->second.file->path(), at->second.name),
-                     path);
+                     path, kRemedy);
   }
 }
 
@@ -84,13 +88,14 @@ void HuggingFaceFolder::open_file(const std::string& path) {
 void HuggingFaceFolder::open_shards(const std::string& index) {
   const json contents = read_json_file(index);
   const auto map = contents.find("weight_map");
-  if (map == contents.end() || !map->is_object()) throw InputError("weight_map is due", index);
+  if (map == contents.end() || !map->is_object())
+    throw InputError("weight_map is due", index, kRemedy);
   std::map<std::string, std::string> shards;  // by tensor
   std::set<std::string> names;
   for (const auto& [tensor, shard] : map->items()) {
     if (!shard.is_string() || fs::path(shard.get<std::string>()).has_parent_path()) {
       throw InputError(fmt::format("weight_map: {}: no name of a file in the folder", tensor),
-                       index);
+                       index, kRemedy);
     }
     shards[tensor] = *names.insert(shard.get<std::string>()).first;
   }
@@ -98,7 +103,8 @@ void HuggingFaceFolder::open_shards(const std::string& index) {
   for (const auto& [tensor, shard] : shards) {
     const auto found = places_.find(without_prefix(tensor));
     if (found == places_.end() || fs::path(found->second.file->path()).filename() != shard) {
-      throw InputError(fmt::format("weight_map: no tensor '{}' in {}", tensor, shard), index);
+      throw InputError(fmt::format("weight_map: no tensor '{}' in {}", tensor, shard), index,
+                       kRemedy);
     }
   }
 }
@@ -125,17 +131,18 @@ void HuggingFaceFolder::check_tensors() const {
     const auto found = places_.find(due.name);
     if (found == places_.end()) {
       throw InputError(fmt::format("tensor '{}' {} is missing", due.name, due.shape.text()),
-                       folder_);
+                       folder_, kRemedy);
     }
     const auto& [file, name] = found->second;
     const SafetensorsTensor& tensor = file->tensor(name);
     if (tensor.shape != due.shape) {
       throw InputError(fmt::format("tensor '{}' is {}, config.json asks for {}", name,
                                    tensor.shape.text(), due.shape.text()),
-                       file->path());
+                       file->path(), "config.json and the weights must be of one model");
     }
     if (!is_floating(tensor.type)) {
-      throw InputError(fmt::format("tensor '{}' is of no floating-point type", name), file->path());
+      throw InputError(fmt::format("tensor '{}' is of no floating-point type", name), file->path(),
+                       "save the model as F16, BF16, F32 or F64");
     }
   }
   for (const auto& [name, at] : places_) {
@@ -143,13 +150,14 @@ void HuggingFaceFolder::check_tensors() const {
     throw InputError(
         fmt::format("tensor '{}' {} is no part of the model that config.json describes", at.name,
                     at.file->shape(at.name).text()),
-        at.file->path());
+        at.file->path(), "config.json and the weights must be of one model");
   }
 }
 
 const HuggingFaceFolder::Place& HuggingFaceFolder::place(std::string_view name) const {
   const auto found = places_.find(name);
-  if (found == places_.end()) throw InputError(fmt::format("no tensor '{}'", name), folder_);
+  if (found == places_.end())
+    throw InputError(fmt::format("no tensor '{}'", name), folder_, kRemedy);
   return found->second;
 }
 

@@ -27,7 +27,9 @@ void check_folder(const std::string& folder) {
       throw InputError("the folder holds '" + name + "'", folder, "choose an empty or new folder");
     }
   }
-  if (error) throw InputError("cannot read the folder: " + error.message(), folder);
+  if (error)
+    throw InputError("cannot read the folder: " + error.message(), folder,
+                     "choose an empty or new folder");
 }
 
 std::string prefixed(std::string_view name) {
@@ -48,7 +50,9 @@ HuggingFaceWriter::HuggingFaceWriter(const std::string& folder, const Gpt2Config
     : folder_(folder), config_(config) {
   std::error_code error;
   created_ = fs::create_directory(folder, error);
-  if (error) throw InputError("cannot create the folder: " + error.message(), folder);
+  if (error)
+    throw InputError("cannot create the folder: " + error.message(), folder,
+                     "the folder above it must exist and be writable");
   check_folder(folder);
   try {
     weights_ = std::make_unique<SafetensorsWriter>((fs::path(folder) / kWeightsFile).string(),

@@ -15,7 +15,11 @@ namespace memwall {
 namespace {
 
 [[noreturn]] void refuse(const std::string& path, const std::string& action) {
-  throw InputError("cannot " + action + ": " + std::strerror(errno), path);
+  const int error = errno;
+  throw InputError("cannot " + action + ": " + std::strerror(error), path,
+                   error == ENOENT
+                       ? "look at the path; a relative one counts from the working folder"
+                       : "the file must be readable");
 }
 
 struct Descriptor {
@@ -33,7 +37,7 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
   if (file.fd < 0) refuse(path_, "open");
   struct stat status {};
   if (::fstat(file.fd, &status) != 0) refuse(path_, "inspect");
-  if (!S_ISREG(status.st_mode)) throw InputError("not a regular file", path_);
+  if (!S_ISREG(status.st_mode)) throw InputError("not a regular file", path_, "name a file");
   const auto size = static_cast<size_t>(status.st_size);
   if (size == 0) return;  // mmap refuses empty ranges
   void* start = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.fd, 0);

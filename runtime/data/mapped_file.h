@@ -10,6 +10,7 @@ namespace memwall {
 // The file must not shrink while it is mapped; reading a page that is gone raises SIGBUS.
 class MappedFile {
  public:
+  MappedFile() = default;  // nothing
   // InputError where `path` is missing, unreadable or no regular file. It may be empty.
   explicit MappedFile(std::string path);
   ~MappedFile();

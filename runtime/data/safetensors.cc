@@ -16,6 +16,8 @@
 namespace memwall {
 namespace {
 
+constexpr const char* kRemedy = "bring the file back whole, or save the model anew";
+
 using nlohmann::json;
 using Type = SafetensorsType;
 
@@ -72,7 +74,7 @@ class HeaderReader {
 
  private:
   [[noreturn]] void refuse(const std::string& what) const {
-    throw InputError("damaged safetensors file: " + what, path_);
+    throw InputError("damaged safetensors file: " + what, path_, kRemedy);
   }
 
   json parse(std::string_view text) const {
@@ -171,14 +173,15 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   const auto bytes = file_.bytes();
   uint64_t header_bytes = 0;
   if (bytes.size() < sizeof(header_bytes)) {
-    throw InputError(fmt::format("damaged safetensors file: {} bytes long", bytes.size()), path);
+    throw InputError(fmt::format("damaged safetensors file: {} bytes long", bytes.size()), path,
+                     kRemedy);
   }
   std::memcpy(&header_bytes, bytes.data(), sizeof(header_bytes));
   if (header_bytes > kMaxHeaderBytes || header_bytes > bytes.size() - sizeof(header_bytes)) {
     throw InputError(
         fmt::format("no safetensors file, or truncated: a header of {} bytes in a file of {}",
                     header_bytes, bytes.size()),
-        path);
+        path, kRemedy);
   }
   const auto text = bytes.subspan(sizeof(header_bytes), header_bytes);
   const auto data = bytes.subspan(sizeof(header_bytes) + header_bytes);
@@ -193,7 +196,8 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
 
 const SafetensorsTensor& SafetensorsFile::tensor(std::string_view name) const {
   const auto found = tensors_.find(name);
-  if (found == tensors_.end()) throw InputError(fmt::format("no tensor '{}'", name), path());
+  if (found == tensors_.end())
+    throw InputError(fmt::format("no tensor '{}'", name), path(), kRemedy);
   return found->second;
 }
 
@@ -214,7 +218,7 @@ void SafetensorsFile::read_as(std::string_view name, int64_t first, std::span<T>
     default:
       throw InputError(
           fmt::format("tensor '{}' is {}: no floating-point type", name, name_of(from.type)),
-          path());
+          path(), "save the model as F16, BF16, F32 or F64");
   }
 }
 

@@ -7,21 +7,20 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "runtime/base/error.h"
 #include "runtime/base/hash.h"
-#include "runtime/data/utf8.h"
+#include "runtime/data/token_files.h"
 
 namespace memwall {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "token files are little-endian");
 
-constexpr int64_t kLlmcHeaderBytes = 1024;
-constexpr int32_t kLlmcMagic = 20240520;      // GPT-2: uint16 tokens
-constexpr int32_t kLlmcMagicWide = 20240801;  // Llama 3: uint32 tokens
 constexpr int64_t kTextTokenBytes = 1, kFileTokenBytes = 2;
+constexpr const char* kAnew = "bring the file back whole, or write it anew: memwall tokenize";
 
 // A mapped token need not be aligned: the mapping is, but nothing promises a header's size.
 template <class T>
@@ -40,9 +39,9 @@ int64_t find_at_least(const std::byte* data, int64_t count, int64_t limit) {
     const int64_t end = std::min(count, begin + kBlock);
     T largest = 0;
     for (int64_t i = begin; i < end; ++i) largest = std::max(largest, load<T>(data + i * kBytes));
-    if (largest < limit) continue;
+    if (static_cast<int64_t>(largest) < limit) continue;
     for (int64_t i = begin; i < end; ++i) {
-      if (load<T>(data + i * kBytes) >= limit) return i;
+      if (static_cast<int64_t>(load<T>(data + i * kBytes)) >= limit) return i;
     }
   }
   return -1;
@@ -50,7 +49,9 @@ int64_t find_at_least(const std::byte* data, int64_t count, int64_t limit) {
 
 template <class T>
 void widen(const std::byte* data, std::span<int32_t> out) {
-  for (size_t i = 0; i < out.size(); ++i) out[i] = load<T>(data + i * sizeof(T));
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = static_cast<int32_t>(load<T>(data + i * sizeof(T)));
+  }
 }
 
 std::vector<std::string> matches_of(const std::string& pattern) {
@@ -58,8 +59,13 @@ std::vector<std::string> matches_of(const std::string& pattern) {
   const int status = ::glob(pattern.c_str(), GLOB_NOSORT | GLOB_ERR, nullptr, &found);
   std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   ::globfree(&found);
-  if (status == GLOB_NOMATCH) throw InputError("no file matches", pattern);
-  if (status != 0) throw InputError("cannot search for files", pattern);
+  if (status == GLOB_NOMATCH) {
+    throw InputError("no file matches", pattern,
+                     "quote the pattern; a relative one counts from the working folder");
+  }
+  if (status != 0) {
+    throw InputError("cannot search for files", pattern, "its folders must be readable");
+  }
   std::sort(paths.begin(), paths.end());
   return paths;
 }
@@ -69,14 +75,22 @@ std::vector<std::string> matches_of(const std::string& pattern) {
 TokenSource TokenSource::from_text(const std::string& path, const TokenSourceOptions& options) {
   File file{.map = MappedFile(path), .token_bytes = kTextTokenBytes};
   file.tokens = static_cast<int64_t>(file.map.bytes().size());
-  if (file.tokens == 0) throw InputError("the text is empty", path);
+  if (file.tokens == 0) throw InputError("the text is empty", path, "name a text");
   if (options.verify) {
-    if (const auto at = find_invalid_utf8(file.map.bytes())) {
-      throw InputError("not UTF-8", fmt::format("{}: byte {}", path, *at));
-    }
+    check_utf8(file.map.bytes(), path);
     check_ids(file, options.vocabulary);
   }
   TokenSource source;
+  source.append(std::move(file));
+  return source;
+}
+
+TokenSource TokenSource::from_encoded(EncodedText text) {
+  File file{.map = std::move(text.tokens), .token_bytes = text.token_bytes};
+  file.tokens = static_cast<int64_t>(file.map.bytes().size()) / file.token_bytes;
+  if (file.tokens == 0) throw InputError("the text has no tokens", "", "give more text");
+  TokenSource source;
+  source.tokenizer_fingerprint_ = text.tokenizer_fingerprint;
   source.append(std::move(file));
   return source;
 }
@@ -99,45 +113,54 @@ TokenSource::File TokenSource::open_token_file(const std::string& path) {
   File file{.map = MappedFile(path), .token_bytes = kFileTokenBytes};
   const auto bytes = file.map.bytes();
   const auto size = static_cast<int64_t>(bytes.size());
-  if (size == 0) throw InputError("the token file is empty", path);
-  if (size % kFileTokenBytes != 0) {
-    throw InputError(fmt::format("{} bytes are no whole number of 16-bit tokens", size), path);
-  }
+  if (size == 0) throw InputError("the token file is empty", path, kAnew);
   std::array<int32_t, 3> header{};  // magic, version, tokens
-  if (size >= kLlmcHeaderBytes) std::memcpy(header.data(), bytes.data(), sizeof(header));
+  if (size >= kTokenHeaderBytes) std::memcpy(header.data(), bytes.data(), sizeof(header));
   const auto [magic, version, tokens] = header;
-  if (magic == kLlmcMagicWide && size == kLlmcHeaderBytes + int64_t{4} * tokens) {
-    throw InputError("an llm.c file of 32-bit tokens", path, "16-bit tokens are supported");
-  }
-  if (magic == kLlmcMagic) {
-    if (version != 1) {
+  for (const TokenFormat& format : {kNarrowTokens, kWideTokens}) {
+    if (magic != format.magic) continue;
+    if (version != format.version) {
       throw InputError(fmt::format("an llm.c token file of version {}", version), path,
-                       "version 1 is supported");
+                       fmt::format("version {} is supported", format.version));
     }
-    file.header_bytes = kLlmcHeaderBytes;
+    file.header_bytes = kTokenHeaderBytes;
+    file.token_bytes = format.token_bytes;
   }
-  file.tokens = (size - file.header_bytes) / kFileTokenBytes;
-  if (magic == kLlmcMagic && file.tokens != tokens) {
+  const int64_t body = size - file.header_bytes;
+  if (body % file.token_bytes != 0) {
+    throw InputError(
+        fmt::format("{} bytes are no whole number of {}-bit tokens", body, 8 * file.token_bytes),
+        path, kAnew);
+  }
+  file.tokens = body / file.token_bytes;
+  if (file.header_bytes > 0 && file.tokens != tokens) {
     throw InputError(
         fmt::format("the llm.c header says {} tokens, the file holds {}", tokens, file.tokens),
-        path);
+        path, kAnew);
   }
-  if (file.tokens == 0) throw InputError("the token file is empty", path);
+  if (file.tokens == 0) throw InputError("the token file is empty", path, kAnew);
   return file;
 }
 
-void TokenSource::check_ids(const File& file, int64_t vocabulary) {
+template <class T>
+void TokenSource::check_ids_of(const File& file, int64_t vocabulary) {
+  if (vocabulary > std::numeric_limits<T>::max()) return;
   const std::byte* data = file.map.bytes().data() + file.header_bytes;
-  const bool wide = file.token_bytes == kFileTokenBytes;
-  if (vocabulary > (wide ? UINT16_MAX : UINT8_MAX)) return;
-  const int64_t at = wide ? find_at_least<uint16_t>(data, file.tokens, vocabulary)
-                          : find_at_least<uint8_t>(data, file.tokens, vocabulary);
+  const int64_t at = find_at_least<T>(data, file.tokens, vocabulary);
   if (at < 0) return;
   const int64_t byte = at * file.token_bytes;
-  const int id = wide ? load<uint16_t>(data + byte) : load<uint8_t>(data + byte);
   throw InputError(
-      fmt::format("id {} is beyond the vocabulary of {}", id, vocabulary),
-      fmt::format("{}: token {} (byte {})", file.map.path(), at, file.header_bytes + byte));
+      fmt::format("id {} is beyond the vocabulary of {}", load<T>(data + byte), vocabulary),
+      fmt::format("{}: token {} (byte {})", file.map.path(), at, file.header_bytes + byte),
+      "model.vocab_size must be at least the tokenizer's; or these are other tokens, or no tokens");
+}
+
+void TokenSource::check_ids(const File& file, int64_t vocabulary) {
+  switch (file.token_bytes) {
+    case 1: return check_ids_of<uint8_t>(file, vocabulary);
+    case 2: return check_ids_of<uint16_t>(file, vocabulary);
+    default: return check_ids_of<uint32_t>(file, vocabulary);
+  }
 }
 
 void TokenSource::append(File file) {
@@ -158,7 +181,11 @@ void TokenSource::read(int64_t first, std::span<int32_t> out) const {
         static_cast<size_t>(std::min(file->tokens - skipped, static_cast<int64_t>(out.size()))));
     const std::byte* data =
         file->map.bytes().data() + file->header_bytes + skipped * file->token_bytes;
-    file->token_bytes == kFileTokenBytes ? widen<uint16_t>(data, part) : widen<uint8_t>(data, part);
+    switch (file->token_bytes) {
+      case 1: widen<uint8_t>(data, part); break;
+      case 2: widen<uint16_t>(data, part); break;
+      default: widen<uint32_t>(data, part);
+    }
     out = out.subspan(part.size());
     first += static_cast<int64_t>(part.size());
     ++file;
@@ -167,7 +194,7 @@ void TokenSource::read(int64_t first, std::span<int32_t> out) const {
 
 uint64_t TokenSource::fingerprint() const {
   constexpr size_t kSamples = 64, kSampleBytes = 4096;
-  uint64_t hash = 0;
+  uint64_t hash = tokenizer_fingerprint_;
   for (const File& file : files_) {
     const auto bytes = file.map.bytes();
     const uint64_t size = bytes.size();

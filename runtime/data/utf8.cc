@@ -5,22 +5,31 @@
 namespace memwall {
 namespace {
 
-// Length of the well-formed sequence at the start of `s`, or 0.
-size_t sequence_length(std::span<const std::byte> s) {
+struct Sequence {
+  size_t length = 1;  // of the character, or of the most of it that is there
+  bool complete = true;
+};
+
+// What is at the start of `s`, which is not empty.
+Sequence sequence_at(std::span<const std::byte> s) {
   const auto at = [&](size_t i) { return std::to_integer<unsigned>(s[i]); };
-  const auto continues = [&](size_t i) { return (at(i) & 0xC0u) == 0x80u; };
   const unsigned lead = at(0);
-  if (lead < 0x80) return 1;
-  const size_t length = lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
-  if (length == 0 || s.size() < length) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if (!continues(i)) return 0;
+  if (lead < 0x80) return {};
+  const size_t due = lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+  if (due == 0) return {1, false};
+  // Overlong forms, surrogates and what lies beyond U+10FFFF show in the second byte.
+  const unsigned least = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  const unsigned most = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  for (size_t i = 1; i < due; ++i) {
+    const bool continues =
+        i < s.size() && (i == 1 ? at(i) >= least && at(i) <= most : (at(i) & 0xC0u) == 0x80u);
+    if (!continues) return {i, false};
   }
-  const unsigned second = at(1);
-  const bool overlong = (lead == 0xE0 && second < 0xA0) || (lead == 0xF0 && second < 0x90);
-  const bool surrogate = lead == 0xED && second >= 0xA0;
-  const bool beyond = lead == 0xF4 && second >= 0x90;
-  return overlong || surrogate || beyond ? 0 : length;
+  return {due, true};
+}
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
 }
 
 }  // namespace
@@ -37,11 +46,26 @@ std::optional<int64_t> find_invalid_utf8(std::span<const std::byte> text) {
         continue;
       }
     }
-    const size_t length = sequence_length(text.subspan(i));
-    if (length == 0) return static_cast<int64_t>(i);
-    i += length;
+    const Sequence sequence = sequence_at(text.subspan(i));
+    if (!sequence.complete) return static_cast<int64_t>(i);
+    i += sequence.length;
   }
   return std::nullopt;
+}
+
+std::optional<int64_t> find_invalid_utf8(std::string_view text) {
+  return find_invalid_utf8(bytes_of(text));
+}
+
+std::string replace_invalid_utf8(std::string_view text) {
+  std::string out;
+  while (const std::optional<int64_t> at = find_invalid_utf8(text)) {
+    out += text.substr(0, static_cast<size_t>(*at));
+    text.remove_prefix(static_cast<size_t>(*at));
+    out += "\xEF\xBF\xBD";
+    text.remove_prefix(sequence_at(bytes_of(text)).length);
+  }
+  return out += text;
 }
 
 }  // namespace memwall

@@ -8,6 +8,8 @@ namespace {
 
 constexpr size_t kMaxOperands = 16;
 
+}  // namespace
+
 bool accumulates(const Step& step, int64_t micro_step, int64_t iteration) {
   const bool first_of_period = iteration % step.accumulate_period == 0;
   switch (step.accumulate) {
@@ -20,11 +22,11 @@ bool accumulates(const Step& step, int64_t micro_step, int64_t iteration) {
   return false;
 }
 
-}  // namespace
-
 Executor::Executor(const Plan& plan, Communicator& comm, int threads)
     : plan_(plan), comm_(comm), threads_(threads), arena_(plan.arena_bytes) {
   check(comm.size() == plan.ranks, "the plan was made for another number of ranks");
+  check(comm.size() == 1 || comm.transport() == plan.transport,
+        "the plan was made for another transport");
 }
 
 Tensor Executor::slot(const Slot& slot) const {
@@ -48,7 +50,11 @@ void Executor::run_step(const Program& program, const Step& step, int64_t micro_
   if (step.op == Op::kChunked) {
     const Body& body = program.bodies[static_cast<size_t>(step.body)];
     for (int64_t i = 0; i < body.count; ++i) {
-      for (const Step& inner : body.steps) run_step(program, inner, micro_step, i);
+      for (const Step& inner : body.steps) {
+        if (observer_ != nullptr) observer_->before_inner(inner, i);
+        run_step(program, inner, micro_step, i);
+        if (observer_ != nullptr) observer_->after_inner(inner, i);
+      }
     }
     return;
   }

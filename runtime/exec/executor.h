@@ -10,14 +10,19 @@
 
 namespace memwall {
 
-// Called around every step of a program (not of a body): tests poison and trace, the trainer
-// measures.
+// Called around every step of a program: tests poison and trace, the trainer measures.
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
   virtual void before(const Program&, size_t /*step*/) {}
   virtual void after(const Program&, size_t /*step*/) {}
+  // Around every step of a body in every iteration, between the two calls for its chunked step.
+  virtual void before_inner(const Step&, int64_t /*iteration*/) {}
+  virtual void after_inner(const Step&, int64_t /*iteration*/) {}
 };
+
+// Whether a step adds to its first output, in that micro-step and iteration of its body.
+bool accumulates(const Step& step, int64_t micro_step, int64_t iteration);
 
 class Executor {
  public:

@@ -28,6 +28,7 @@ class Compiler {
     plan_.micro_steps = settings_.micro_steps;
     plan_.zero_stage = settings_.zero_stage;
     plan_.target = settings_.target;
+    plan_.transport = settings_.transport;
     plan_.units = model_.units(settings_.ranks);
     for (const Unit& unit : plan_.units) plan_.parameters += unit.parameters;
     declare_slots(model_, settings_, plan_);
@@ -239,14 +240,17 @@ class Compiler {
       const Scope scope{graph, plan_.units[u].name, Phase::kUpdate, static_cast<int32_t>(u)};
       const bool master = plan_.find_slot(SlotKind::kMaster, unit) != nullptr;
       const SlotKind exact = master ? SlotKind::kMaster : SlotKind::kParameter;
-      const AdamWState before{sharding.share(scope, exact, unit),
-                              sharding.state(scope, SlotKind::kMoment1, unit),
-                              sharding.state(scope, SlotKind::kMoment2, unit)};
-      const AdamWState after =
-          emit_adamw(scope, unit, parts, settings_.adamw, before,
-                     sharding.share(scope, SlotKind::kGradient, unit), scalars);
-      sharding.output(after.moment1, SlotKind::kMoment1, unit);
-      sharding.output(after.moment2, SlotKind::kMoment2, unit);
+      OptimizerState before{sharding.share(scope, exact, unit), {}};
+      const auto moments = static_cast<size_t>(moment_count(settings_.optimizer));
+      for (size_t m = 0; m < moments; ++m) {
+        before.moments.push_back(sharding.state(scope, kMomentSlots[m], unit));
+      }
+      const OptimizerState after =
+          emit_update(scope, unit, parts, settings_.optimizer, before,
+                      sharding.share(scope, SlotKind::kGradient, unit), scalars);
+      for (size_t m = 0; m < moments; ++m) {
+        sharding.output(after.moments[m], kMomentSlots[m], unit);
+      }
       ValueId fresh = after.parameters;
       if (master) {
         sharding.output(fresh, SlotKind::kMaster, unit);
@@ -290,7 +294,7 @@ Plan compile(const Model& model, const CompileSettings& settings) {
 }
 
 void check_budget(const Plan& plan, int64_t budget_bytes) {
-  const int64_t needed = plan.arena_bytes;
+  const int64_t needed = planned_bytes(plan);
   if (budget_bytes == 0 || needed <= budget_bytes) return;
   std::vector<size_t> order(kCategoryCount);
   for (size_t c = 0; c < kCategoryCount; ++c) order[c] = c;

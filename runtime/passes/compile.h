@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 #include "runtime/graph/model.h"
 #include "runtime/passes/evict.h"
 #include "runtime/plan/plan.h"
@@ -18,12 +18,13 @@ struct CompileSettings {
   int64_t prefetch_depth = 0;  // regions that gathers run ahead; transfers in flight
   CheckpointPolicy checkpointing;
   int64_t init_seed = 0;
-  AdamWSettings adamw;
+  OptimizerSettings optimizer;
   double grad_clip = 0.0;   // 0: off
   bool train = true;        // programs init, micro, last_micro, update
   bool evaluate = true;     // program evaluate
   bool next_token = false;  // program next_token
   std::string target = "cpu";
+  Transport transport = Transport::kMpi;
 };
 
 // The plan of all ranks, verified.

@@ -68,11 +68,12 @@ class Placer {
     Extra extra;
     if (node.op == Op::kReduceScatter) {
       const Type& shard = graph_.type(node.outputs[0]);
-      extra.bytes = reduce_scatter_receive_bytes(plan_.ranks, shard.shape.elements(), shard.dtype);
+      extra.bytes = reduce_scatter_receive_bytes(plan_.ranks, shard.shape.elements(), shard.dtype,
+                                                 plan_.transport);
       extra.category = Category::kCommunication;
     } else if (node.op == Op::kAllReduce) {
       extra.bytes =
-          all_reduce_receive_bytes(plan_.ranks, graph_.type(node.outputs[0]).shape.elements());
+          all_reduce_receive_bytes(plan_.ranks, graph_.type(node.outputs[0]).shape.elements(), plan_.transport);
       extra.category = Category::kCommunication;
     } else if (node.op == Op::kChunked) {
       extra.bytes = bodies_.placed(graph_, node).workspace_bytes;

@@ -73,8 +73,9 @@ void declare_slots(const Model& model, const CompileSettings& settings, Plan& pl
   each_unit(SlotKind::kParameter, model.dtype(), layout.parameters);
   if (settings.train) {
     if (exact != model.dtype()) each_unit(SlotKind::kMaster, exact, layout.moments);
-    each_unit(SlotKind::kMoment1, exact, layout.moments);
-    each_unit(SlotKind::kMoment2, exact, layout.moments);
+    for (int64_t m = 0; m < moment_count(settings.optimizer); ++m) {
+      each_unit(kMomentSlots[static_cast<size_t>(m)], exact, layout.moments);
+    }
     each_unit(SlotKind::kGradient, settings.micro_steps > 1 ? exact : model.dtype(),
               layout.gradients);
     slots.add(SlotKind::kScalars, DType::kF64, Shape{kScalarCount});

@@ -127,6 +127,7 @@ std::string dump_plan(const Plan& plan) {
     w("micro_steps", plan.micro_steps);
     w("zero_stage", plan.zero_stage);
     w("target", plan.target);
+    w("transport", name_of(plan.transport));
     w("page_bytes", plan.page_bytes);
     w("persistent_bytes", plan.persistent_bytes);
     w("arena_bytes", plan.arena_bytes);

@@ -181,11 +181,20 @@ class Parser {
     }
   }
 
+  static Transport read_transport(const RecordReader& r) {
+    const std::string_view name = r.text("transport");
+    for (const Transport known : {Transport::kMpi, Transport::kSharedMemory}) {
+      if (name == name_of(known)) return known;
+    }
+    r.fail("no such transport: " + std::string(name));
+  }
+
   void read_plan(const RecordReader& r) {
     r("ranks", plan_.ranks);
     r("micro_steps", plan_.micro_steps);
     r("zero_stage", plan_.zero_stage);
     plan_.target = r.text("target");
+    plan_.transport = read_transport(r);
     r("page_bytes", plan_.page_bytes);
     r("persistent_bytes", plan_.persistent_bytes);
     r("arena_bytes", plan_.arena_bytes);

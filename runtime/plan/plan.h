@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/base/collective.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/op.h"
 #include "runtime/base/shape.h"
@@ -57,6 +58,8 @@ enum class SlotKind : uint8_t {
   kSampleLoss,   // f64[batch]         evaluate: loss summed over each sequence
   kLogits,       // [vocabulary] next_token
 };
+// What an optimizer keeps of a unit, in the order of its update's operands.
+constexpr std::array<SlotKind, 2> kMomentSlots = {SlotKind::kMoment1, SlotKind::kMoment2};
 std::string_view name_of(SlotKind kind);
 
 // Persistent storage, alive between programs, at `offset` bytes of the arena.
@@ -165,6 +168,7 @@ struct Plan {
   int64_t micro_steps = 1;  // a step
   int64_t zero_stage = 0;   // for people; nothing that executes reads it
   std::string target = "cpu";
+  Transport transport = Transport::kMpi;
   int64_t page_bytes = 4096;
   int64_t persistent_bytes = 0;  // arena: slots, then the transient region
   int64_t arena_bytes = 0;
@@ -184,6 +188,9 @@ struct Plan {
 std::string dump_plan(const Plan& plan);
 Plan parse_plan(std::string_view text, const std::string& file_name);  // throws InputError
 uint64_t plan_hash(const Plan& plan);
+
+// The bytes of a rank that memory.budget bounds: all that is allocated for the plan.
+int64_t planned_bytes(const Plan& plan);
 
 // Whole pages, in bytes, that the steps of the named programs and the host write (every slot in
 // `host_slots`, every output and workspace), on rank `rank`: the planned peak.

@@ -5,6 +5,7 @@
 #include <google/protobuf/util/message_differencer.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -48,13 +49,20 @@ void remove_folder(const std::string& folder) {
   if (error) fail("remove", folder, error);
 }
 
+int64_t moments_of(const Plan& plan) {
+  return std::count_if(kMomentSlots.begin(), kMomentSlots.end(),
+                       [&](SlotKind kind) { return plan.find_slot(kind, 0) != nullptr; });
+}
+
 // What a section holds: the exact parameters are the masters where there are any.
-const Slot& saved_slot(const Plan& plan, size_t unit, Section section) {
-  constexpr SlotKind kinds[] = {SlotKind::kParameter, SlotKind::kMoment1, SlotKind::kMoment2};
+const Slot& saved_slot(const Plan& plan, size_t unit, size_t section) {
   const auto number = static_cast<int64_t>(unit);
-  const Slot* slot = plan.find_slot(kinds[static_cast<size_t>(section)], number);
-  if (section == Section::kParameters) {
-    if (const Slot* master = plan.find_slot(SlotKind::kMaster, number)) slot = master;
+  const Slot* slot = nullptr;
+  if (section == kParameterSection) {
+    slot = plan.find_slot(SlotKind::kMaster, number);
+    if (slot == nullptr) slot = plan.find_slot(SlotKind::kParameter, number);
+  } else {
+    slot = plan.find_slot(kMomentSlots[section - 1], number);
   }
   check(slot != nullptr, "the plan lacks a slot that a checkpoint holds", plan.units[unit].name);
   return *slot;
@@ -70,8 +78,9 @@ std::span<std::byte> shard_in_arena(const Executor& executor, const Slot& slot) 
 
 template <class F>  // f(unit, section)
 void each_section(const Plan& plan, const F& f) {
+  const auto sections = 1 + static_cast<size_t>(moments_of(plan));
   for (size_t unit = 0; unit < plan.units.size(); ++unit) {
-    for (size_t s = 0; s < kSections; ++s) f(unit, static_cast<Section>(s));
+    for (size_t section = 0; section < sections; ++section) f(unit, section);
   }
 }
 
@@ -80,9 +89,10 @@ Manifest describe(const Plan& plan) {
   Manifest out;
   out.set_format(kCheckpointFormat);
   out.set_ranks(plan.ranks);
-  const DType dtype = saved_slot(plan, 0, Section::kParameters).dtype;
+  const DType dtype = saved_slot(plan, 0, kParameterSection).dtype;
   out.set_dtype(std::string(name_of(dtype)));
-  each_section(plan, [&](size_t unit, Section section) {
+  out.set_moments(static_cast<uint32_t>(moments_of(plan)));
+  each_section(plan, [&](size_t unit, size_t section) {
     check(saved_slot(plan, unit, section).dtype == dtype, "a checkpoint has one dtype");
   });
   for (const Unit& unit : plan.units) {
@@ -131,7 +141,7 @@ checkpoint::RankFile write_rank_file(const std::string& folder, const Executor& 
   AtomicFile file(folder + "/" + rank_file_name(executor.comm().rank()));
   file.reserve(layout.file_bytes());
   std::vector<uint64_t> table(layout.sections());
-  each_section(executor.plan(), [&](size_t unit, Section section) {
+  each_section(executor.plan(), [&](size_t unit, size_t section) {
     const auto shard = shard_in_arena(executor, saved_slot(executor.plan(), unit, section));
     const size_t index = layout.index(unit, section);
     check(static_cast<int64_t>(shard.size()) == layout.bytes(index), "a shard of another size");
@@ -218,6 +228,10 @@ void check_same_model(const Manifest& found, const Manifest& expected, const std
   if (found.dtype() != expected.dtype()) {
     refuse(fmt::format("it holds {}, the plan {}", found.dtype(), expected.dtype()));
   }
+  if (found.moments() != expected.moments()) {
+    refuse(fmt::format("it holds {} moments a parameter, the plan {}", found.moments(),
+                       expected.moments()));
+  }
   if (found.units_size() != expected.units_size()) {
     refuse(fmt::format("it has {} units, the plan {}", found.units_size(), expected.units_size()));
   }
@@ -239,7 +253,7 @@ void check_same_model(const Manifest& found, const Manifest& expected, const std
 void gather_whole_slots(Executor& executor) {
   Communicator& comm = executor.comm();
   const Plan& plan = executor.plan();
-  each_section(plan, [&](size_t unit, Section section) {
+  each_section(plan, [&](size_t unit, size_t section) {
     const Slot& slot = saved_slot(plan, unit, section);
     if (slot.sharded || plan.ranks == 1) return;
     const auto shard = shard_in_arena(executor, slot);
@@ -313,7 +327,7 @@ CheckpointInfo load_checkpoint(const std::string& folder, Executor& executor) {
     check_same_model(manifest, describe(plan), folder);
     const FileLayout layout(manifest);
     const RankFile file(folder, manifest, comm.rank());
-    each_section(plan, [&](size_t unit, Section section) {
+    each_section(plan, [&](size_t unit, size_t section) {
       const Slot& slot = saved_slot(plan, unit, section);
       const auto bytes = file.section(layout.index(unit, section));
       const auto shard = shard_in_arena(executor, slot);

@@ -51,6 +51,9 @@ void check_consistent(const Manifest& manifest, const std::string& path) {
   if (dtype != DType::kF32 && dtype != DType::kF64) {
     refuse(path, fmt::format("dtype '{}'", manifest.dtype()));
   }
+  if (sections_of_unit(manifest) > std::size(kSectionNames)) {
+    refuse(path, fmt::format("{} moments a parameter", manifest.moments()));
+  }
   for (const auto& unit : manifest.units()) {
     if (unit.padded_elements() < 0 || unit.padded_elements() % manifest.ranks() != 0) {
       refuse(path, fmt::format("unit '{}' has no equal shards", unit.name()));
@@ -68,6 +71,10 @@ void check_consistent(const Manifest& manifest, const std::string& path) {
 }
 
 }  // namespace
+
+size_t sections_of_unit(const Manifest& manifest) {
+  return 1 + size_t{manifest.moments()};
+}
 
 std::string step_folder_name(int64_t step) {
   return fmt::format("{}{:08d}", kStepPrefix, step);
@@ -146,11 +153,12 @@ void check_file_sizes(const std::string& folder, const Manifest& manifest) {
   }
 }
 
-FileLayout::FileLayout(const Manifest& manifest) : offsets_{0} {
+FileLayout::FileLayout(const Manifest& manifest)
+    : unit_sections_(sections_of_unit(manifest)), offsets_{0} {
   for (const auto& unit : manifest.units()) {
     const int64_t shard = unit.padded_elements() / manifest.ranks();
     shard_bytes_.push_back(shard * size_of(dtype_of(manifest)));
-    offsets_.push_back(offsets_.back() + static_cast<int64_t>(kSections) * shard_bytes_.back());
+    offsets_.push_back(offsets_.back() + static_cast<int64_t>(unit_sections_) * shard_bytes_.back());
   }
 }
 
@@ -179,8 +187,8 @@ std::span<const std::byte> RankFile::section(size_t index) const {
     std::memcpy(&stored, map_.bytes().data() + at, sizeof(stored));
     if (hash_bytes(bytes.data(), bytes.size()) != stored) {
       refuse(map_.path(), fmt::format("{} of unit '{}' do not match their checksum",
-                                      kSectionNames[index % kSections],
-                                      manifest_.units(static_cast<int>(index / kSections)).name()));
+                                      kSectionNames[index % sections_of_unit(manifest_)],
+                                      manifest_.units(static_cast<int>(index / sections_of_unit(manifest_))).name()));
     }
   });
   return bytes;

@@ -18,7 +18,7 @@ namespace memwall {
 
 using checkpoint::Manifest;
 
-constexpr int32_t kCheckpointFormat = 1;
+constexpr int32_t kCheckpointFormat = 2;
 
 std::string step_folder_name(int64_t step);  // "step-00000100"
 std::string rank_file_name(int64_t rank);    // "rank-00000.bin"
@@ -35,28 +35,28 @@ DType dtype_of(const Manifest& manifest);
 // InputError where a rank's file is missing or has another size.
 void check_file_sizes(const std::string& folder, const Manifest& manifest);
 
-enum class Section : size_t { kParameters, kMoment1, kMoment2, kCount };
-constexpr size_t kSections = static_cast<size_t>(Section::kCount);
+// What a file holds of a unit: section 0 is its parameters, section m its m-th moments.
+constexpr size_t kParameterSection = 0;
+size_t sections_of_unit(const Manifest& manifest);
 
 // Where what lies in each rank's file.
 class FileLayout {
  public:
   explicit FileLayout(const Manifest& manifest);
 
-  size_t sections() const { return kSections * shard_bytes_.size(); }
-  size_t index(size_t unit, Section section) const {
-    return kSections * unit + static_cast<size_t>(section);
-  }
-  int64_t bytes(size_t section) const { return shard_bytes_[section / kSections]; }
-  int64_t offset(size_t section) const {
-    return offsets_[section / kSections] +
-           static_cast<int64_t>(section % kSections) * bytes(section);
+  size_t sections() const { return unit_sections_ * shard_bytes_.size(); }
+  size_t index(size_t unit, size_t section) const { return unit_sections_ * unit + section; }
+  int64_t bytes(size_t index) const { return shard_bytes_[index / unit_sections_]; }
+  int64_t offset(size_t index) const {
+    return offsets_[index / unit_sections_] +
+           static_cast<int64_t>(index % unit_sections_) * bytes(index);
   }
   int64_t table_offset() const { return offsets_.back(); }
   int64_t table_bytes() const { return static_cast<int64_t>(sections() * sizeof(uint64_t)); }
   int64_t file_bytes() const { return table_offset() + table_bytes(); }
 
  private:
+  size_t unit_sections_;
   std::vector<int64_t> shard_bytes_;  // of each unit
   std::vector<int64_t> offsets_;      // of each unit's first section, then of the table
 };

@@ -70,7 +70,7 @@ class CheckpointWeights final : public WeightSource {
   // Elements [begin, begin + out.size()) of a unit, each from the file whose shard it lies in.
   template <class Stored, class T>
   void copy_shards(size_t unit, int64_t begin, std::span<T> out) const {
-    const size_t index = layout_.index(unit, Section::kParameters);
+    const size_t index = layout_.index(unit, kParameterSection);
     const int64_t shard = layout_.bytes(index) / static_cast<int64_t>(sizeof(Stored));
     while (!out.empty()) {
       const int64_t rank = begin / shard, within = begin % shard;

@@ -39,6 +39,9 @@ Json memory_json(const Plan& plan, const std::vector<std::string>& programs, int
   out["peak"] = written_page_bytes(plan, programs, rank);
   out["lower_bound"] = plan.totals.lower_bound;
   out["page_bytes"] = plan.page_bytes;
+  const int64_t windows = window_bytes_per_rank(plan.ranks, plan.transport);
+  out["windows"] = windows;
+  out["windows_mapped"] = windows * plan.ranks;
   return out;
 }
 
@@ -88,6 +91,7 @@ Json plan_json(const Plan& plan, double run_total_flops) {
   return {{"parameters", plan.parameters},
           {"ranks", plan.ranks},
           {"zero_stage", plan.zero_stage},
+          {"transport", plan.ranks == 1 ? "NONE" : name_of(plan.transport)},
           {"plan_hash", hash_hex(plan_hash(plan))},
           {"memory", memory_json(plan, programs, 0)},
           {"traffic", planned_traffic(totals)},
@@ -117,7 +121,8 @@ Json measured_memory_json(const Executor& executor, const OutsideMemory& outside
     other -= bytes;
   }
   lines["other"] = other;
-  return {{"peak", resident}, {"rss_anon", anonymous}, {"outside", std::move(lines)}};
+  return {{"peak", resident}, {"rss_anon", anonymous},
+          {"windows_mapped", outside.windows_mapped}, {"outside", std::move(lines)}};
 }
 
 Json traffic_json(const Ledger& since_step_start) {

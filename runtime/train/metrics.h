@@ -18,7 +18,7 @@ namespace memwall {
 nlohmann::ordered_json planned_json(const Plan& plan, const std::vector<std::string>& programs,
                                     int64_t rank);
 
-// `plan --json`: parameters, ranks, zero_stage, plan_hash, memory (of all programs, on rank 0),
+// `plan --json`: transport, parameters, ranks, zero_stage, plan_hash, memory (of all programs, on rank 0),
 // traffic, flops, dram_bytes, padding (bytes), communication_buffers (bytes by name, the blocks' as
 // "block*").
 nlohmann::ordered_json plan_json(const Plan& plan, double run_total_flops);
@@ -28,13 +28,14 @@ nlohmann::ordered_json plan_json(const Plan& plan, double run_total_flops);
 // the whole. A negative line is memory given back.
 struct OutsideMemory {
   int64_t baseline_bytes = 0;  // anonymous resident memory after MPI_Init
+  int64_t windows_mapped = 0;  // shared resident memory that the communicator added
   std::vector<std::pair<std::string, int64_t>> growth;
 
   // Pass the resident bytes of the arena, 0 before there is one.
   void mark(const std::string& line, int64_t arena_resident_bytes);
 };
 
-// {"peak": resident bytes of the arena, "rss_anon", "outside": {"baseline", lines..., "other"}}.
+// {"peak": resident bytes of the arena, "rss_anon", "windows_mapped", "outside": {"baseline", lines..., "other"}}.
 // Asks the kernel about every page of the arena: milliseconds a GiB.
 nlohmann::ordered_json measured_memory_json(const Executor& executor, const OutsideMemory& outside);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "optim/loss_scale.h"
 #include "runtime/train/elements.h"
@@ -17,24 +18,24 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
-const UnitAttributes& optimizer_attributes(const Plan& plan) {
-  for (const Step& step : plan.program("update").steps) {
-    if (step.op == Op::kAdamW) return std::get<UnitAttributes>(step.attributes);
-  }
-  throw InternalError("the update has no optimizer step");
-}
-
 }  // namespace
 
-StepRunner::StepRunner(Executor& executor, const TokenRange& training,
-                       const TrainSettings& settings)
+MicroBatchFeed feed_from(const TokenRange& training, const TrainSettings& settings, int ranks,
+                         int rank) {
+  const Sampler sampler(training, settings.sampling, settings.seq_length,
+                        static_cast<uint64_t>(settings.seed));
+  const BatchLayout layout{ranks, settings.micro_batch, settings.global_batch};
+  return [sampler, layout, rank](int64_t step, int64_t micro_step, std::span<int32_t> tokens,
+                                 std::span<int32_t> targets, std::span<int64_t> samples) {
+    fill_micro_batch(sampler, layout, step, micro_step, rank, tokens, targets, samples);
+  };
+}
+
+StepRunner::StepRunner(Executor& executor, MicroBatchFeed feed, const TrainSettings& settings)
     : executor_(executor),
       settings_(settings),
-      sampler_(training, settings.sampling, settings.seq_length,
-               static_cast<uint64_t>(settings.seed)),
+      feed_(std::move(feed)),
       layout_{executor.comm().size(), settings.micro_batch, settings.global_batch},
-      beta1_(optimizer_attributes(executor.plan()).beta1),
-      beta2_(optimizer_attributes(executor.plan()).beta2),
       samples_(static_cast<size_t>(settings.micro_batch)) {
   check(layout_.micro_steps() == executor.plan().micro_steps, "the plan has another global batch");
   const Shape sequences{settings.micro_batch, settings.seq_length};
@@ -57,22 +58,19 @@ double& StepRunner::scalar(Scalar which) {
 
 void StepRunner::write_scalars(int64_t step, int64_t applied, double loss_scale,
                                const StepRequests& requests) {
-  const auto t = static_cast<double>(applied + 1);
   const double scale = settings_.loss_scale.dynamic
                            ? effective_loss_scale(loss_scale, layout_.ranks * layout_.micro_steps())
                            : 1.0;
   scalar(Scalar::kSeed) = scale / tokens();
   scalar(Scalar::kLossScale) = scale;
   scalar(Scalar::kLearningRate) = settings_.schedule.at(step);
-  scalar(Scalar::kBeta1Correction) = 1.0 - std::pow(beta1_, t);
-  scalar(Scalar::kBeta2Correction) = 1.0 - std::pow(beta2_, t);
+  scalar(Scalar::kUpdates) = static_cast<double>(applied + 1);
   scalar(Scalar::kStopRequest) = encode(requests);
 }
 
 void StepRunner::feed(int64_t step, int64_t micro_step) {
-  fill_micro_batch(sampler_, layout_, step, micro_step, executor_.comm().rank(),
-                   elements_of<int32_t>(executor_.slot(SlotKind::kTokens)),
-                   elements_of<int32_t>(executor_.slot(SlotKind::kTargets)), samples_);
+  feed_(step, micro_step, elements_of<int32_t>(executor_.slot(SlotKind::kTokens)),
+        elements_of<int32_t>(executor_.slot(SlotKind::kTargets)), samples_);
   if (const Slot* index = executor_.plan().find_slot(SlotKind::kSampleIndex)) {
     std::copy(samples_.begin(), samples_.end(), executor_.slot(*index).as<int64_t>());
   }

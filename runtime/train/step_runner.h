@@ -1,7 +1,9 @@
-// One optimizer step: the host's side of the plan's programs. Private to this room.
+// One optimizer step: the host's side of the plan's programs.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,10 +25,21 @@ struct StepReport {
   Ledger traffic;  // of the step's programs
 };
 
+// Fills this rank's share of a micro-step: tokens and targets (micro_batch, seq_length), and the
+// global numbers of its samples (micro_batch). Steps and micro-steps count from 0.
+using MicroBatchFeed =
+    std::function<void(int64_t step, int64_t micro_step, std::span<int32_t> tokens,
+                       std::span<int32_t> targets, std::span<int64_t> samples)>;
+
+// Samples of `training`, as `settings` say, for rank `rank` of `ranks`.
+MicroBatchFeed feed_from(const TokenRange& training, const TrainSettings& settings, int ranks,
+                         int rank);
+
 class StepRunner {
  public:
-  // The arguments must outlive it. Throws InternalError where the plan has other sizes.
-  StepRunner(Executor& executor, const TokenRange& training, const TrainSettings& settings);
+  // The executor and the settings must outlive it. Throws InternalError where the plan has other
+  // sizes.
+  StepRunner(Executor& executor, MicroBatchFeed feed, const TrainSettings& settings);
 
   // `step` counts from 0; `applied` of the steps before were not skipped; `loss_scale`: of one
   // rank's micro-step mean (optim/loss_scale.h).
@@ -46,9 +59,8 @@ class StepRunner {
 
   Executor& executor_;
   const TrainSettings& settings_;
-  const Sampler sampler_;
+  const MicroBatchFeed feed_;
   const BatchLayout layout_;
-  double beta1_ = 0.0, beta2_ = 0.0;
   std::vector<int64_t> samples_;
 };
 

@@ -65,7 +65,9 @@ class Run {
         data_(data),
         settings_(settings),
         signals_(signals),
-        steps_(executor, data.training, settings),
+        steps_(executor,
+               feed_from(data.training, settings, executor.comm().size(), executor.comm().rank()),
+               settings),
         log_(executor, settings, start.step),
         applied_steps_(start.applied_steps),
         loss_scale_(start.loss_scale) {

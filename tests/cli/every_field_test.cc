@@ -72,7 +72,7 @@ const std::map<std::string, std::string>& other_values() {
       {"precision.min_loss_scale", "2"},
       {"parallel.zero_stage", "1"},
       {"parallel.prefetch_depth", "2"},
-      {"communication.transport", "NCCL"},
+      {"communication.transport", "MPI"},
       {"communication.algorithm", "RING"},
       {"communication.timeout_seconds", "5"},
       {"activation_checkpointing.policy", "BLOCK"},
@@ -104,8 +104,9 @@ std::string text_of(const TrainSettings& s) {
 }
 
 std::string text_of(const DatasetSpec& d) {
-  std::string out = fmt::format("text {} fraction {} time {} vocabulary {}", d.text,
-                                d.validation_fraction, d.seq_length, d.vocabulary);
+  std::string out = fmt::format("text {} fraction {} time {} vocabulary {} tokenizer {}",
+                                d.text, d.validation_fraction, d.seq_length, d.vocabulary,
+                                d.tokenizer);
   for (const std::string& file : d.token_files) out += " tokens " + file;
   for (const std::string& file : d.validation_token_files) out += " validation " + file;
   return out;

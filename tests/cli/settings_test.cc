@@ -65,10 +65,10 @@ TEST(Settings, Compile) {
   EXPECT_EQ(s.micro_steps, 3);
   EXPECT_EQ(s.prefetch_depth, 3);
   EXPECT_EQ(s.init_seed, 11);
-  EXPECT_EQ(s.adamw.beta1, 0.1);
-  EXPECT_EQ(s.adamw.beta2, 0.2);
-  EXPECT_EQ(s.adamw.epsilon, 0.3);
-  EXPECT_EQ(s.adamw.weight_decay, 0.4);
+  EXPECT_EQ(std::get<AdamWSettings>(s.optimizer).beta1, 0.1);
+  EXPECT_EQ(std::get<AdamWSettings>(s.optimizer).beta2, 0.2);
+  EXPECT_EQ(std::get<AdamWSettings>(s.optimizer).epsilon, 0.3);
+  EXPECT_EQ(std::get<AdamWSettings>(s.optimizer).weight_decay, 0.4);
   EXPECT_EQ(s.grad_clip, 2.0);
   EXPECT_TRUE(s.train && s.evaluate && !s.next_token);
 }

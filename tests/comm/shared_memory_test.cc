@@ -174,7 +174,6 @@ TEST(SharedMemory, TheTransportIsTheOneAskedFor) {
   EXPECT_NE(dynamic_cast<MpiCommunicator*>(made().get()), nullptr);
   EXPECT_NE(dynamic_cast<MpiCommunicator*>(made(Transport::kMpi).get()), nullptr);
   EXPECT_NE(dynamic_cast<SharedCommunicator*>(made(Transport::kSharedMemory).get()), nullptr);
-  EXPECT_NE(dynamic_cast<SharedCommunicator*>(made(Transport::kAuto).get()), nullptr);
 }
 
 }  // namespace

@@ -13,8 +13,11 @@ namespace memwall::test {
 namespace {
 
 TEST(Transport, AutoSharesMemoryOnOneHost) {
-  EXPECT_EQ(choose_transport(Transport::kAuto, 4, 4), Transport::kSharedMemory);
-  EXPECT_EQ(choose_transport(Transport::kAuto, 4, 2), Transport::kMpi);
+  EXPECT_EQ(choose_transport(std::nullopt, 4, 4), Transport::kSharedMemory);
+  EXPECT_EQ(choose_transport(std::nullopt, 16, 16), Transport::kSharedMemory);
+  EXPECT_EQ(choose_transport(std::nullopt, 4, 2), Transport::kMpi);
+  EXPECT_EQ(choose_transport(std::nullopt, 1, 1), Transport::kMpi);
+  EXPECT_EQ(choose_transport(std::nullopt, 17, 17), Transport::kMpi);
 }
 
 TEST(Transport, MpiIsMpiEverywhere) {
@@ -24,6 +27,7 @@ TEST(Transport, MpiIsMpiEverywhere) {
 
 TEST(Transport, SharedMemoryDoesNotReachOtherHosts) {
   EXPECT_EQ(choose_transport(Transport::kSharedMemory, 4, 4), Transport::kSharedMemory);
+  EXPECT_EQ(choose_transport(Transport::kSharedMemory, 64, 64), Transport::kSharedMemory);
   try {
     choose_transport(Transport::kSharedMemory, 4, 2);
     FAIL() << "not refused";

@@ -13,6 +13,7 @@
 #include "runtime/data/tokenizer.h"
 #include "runtime/data/utf8.h"
 #include "tests/data/temporary_folder.h"
+#include "tests/data/tokenizer_fixture.h"
 
 namespace memwall {
 namespace {
@@ -99,16 +100,17 @@ TEST(Utf8, AgreesWithTheDefinitionOnAllTwoByteTexts) {
   }
 }
 
-TEST(Tokenizer, BytesThereAndBack) {
-  const auto tokenizer = make_tokenizer("bytes");
-  EXPECT_EQ(tokenizer->vocabulary(), 256);
-  const std::string text = "a\xC3\xBF\n";
-  EXPECT_EQ(tokenizer->encode(text), (Ids{97, 195, 191, 10}));
-  EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
-  EXPECT_EQ(tokenizer->decode(Ids{65, 256, -1, 66}),
-            "A\xEF\xBF\xBD\xEF\xBF\xBD"
-            "B");
-  expect_input_error([] { make_tokenizer("spm.model"); }, {"data.tokenizer", "\"bytes\""});
+TEST(Utf8, ReplacesMaximalBeginnings) {
+  constexpr const char* kBad = "\xEF\xBF\xBD";
+  const auto replaced = [](std::string_view text) { return replace_invalid_utf8(text); };
+  const std::string once = kBad, twice = once + kBad;
+  EXPECT_EQ(replaced("caf\xC3\xA9"), "caf\xC3\xA9");
+  EXPECT_EQ(replaced("a\xFF-\x80"), "a" + once + "-" + once);
+  EXPECT_EQ(replaced("\xE2\x82"), once);  // one beginning, one U+FFFD
+  EXPECT_EQ(replaced("\xF0\x9F\x98z"), once + "z");
+  EXPECT_EQ(replaced("\xC0\xAF"), twice);             // neither byte begins anything
+  EXPECT_EQ(replaced("\xED\xA0\x80"), twice + kBad);  // a surrogate
+  EXPECT_EQ(replaced("\xE2\x82\xF0\x9F\x98\x80"), once + "\xF0\x9F\x98\x80");
 }
 
 TEST(TokenSource, TextIsItsBytes) {
@@ -163,7 +165,7 @@ TEST(TokenSource, BadTokenFilesAreNamed) {
   const auto expect_refused = [&](const std::string& name, const std::string& contents,
                                   const std::string& reason) {
     folder.write(name, contents);
-    expect_input_error([&] { open_files({folder.at(name)}); }, {folder.at(name), reason});
+    expect_input_error([&] { open_files({folder.at(name)}); }, {folder.at(name), reason, " ("});
   };
   expect_refused("odd", raw({1, 2}) + "x", "5 bytes");
   expect_refused("empty", "", "empty");
@@ -171,7 +173,10 @@ TEST(TokenSource, BadTokenFilesAreNamed) {
                  "says 5 tokens, the file holds 2");
   expect_refused("long", llmc_file(20240520, 1, 1, raw({1, 2})), "says 1 tokens, the file holds 2");
   expect_refused("version", llmc_file(20240520, 2, 2, raw({1, 2})), "version 2");
-  expect_refused("wide", llmc_file(20240801, 7, 1, raw({1, 2})), "32-bit");
+  expect_refused("wide", llmc_file(20240801, 7, 1, raw({1, 2, 3})), "6 bytes are no whole number");
+  expect_refused("wide count", llmc_file(20240801, 7, 2, raw({1, 2})),
+                 "says 2 tokens, the file holds 1");
+  expect_refused("wide version", llmc_file(20240801, 1, 1, raw({1, 2})), "version 7 is supported");
   expect_refused("header", llmc_file(20240520, 1, 0, ""), "empty");
   expect_input_error([&] { open_files({folder.at("*.none")}); }, {"*.none", "no file matches"});
 }
@@ -190,6 +195,58 @@ TEST(TokenSource, AnIdBeyondTheVocabularyIsFoundWhereverItIs) {
     expect_input_error([&] { open_files({folder.at("llmc")}, 50257); },
                        {folder.at("llmc") + token + " (byte " + std::to_string(1024 + 2 * at)});
     EXPECT_EQ(open_files({folder.at("raw")}, 50258).size(), 10000);
+  }
+}
+
+TEST(TokenSource, WideFilesHaveIdsOf32Bits) {
+  const TemporaryFolder folder;
+  const std::vector<int32_t> ids{1, 128255, 65536};
+  folder.write("wide.bin", llmc_file(20240801, 7, 3, bytes_of(ids)));
+  EXPECT_EQ(all_of(open_files({folder.at("wide.bin")}, 128256)), ids);
+  expect_input_error([&] { open_files({folder.at("wide.bin")}, 128255); },
+                     {folder.at("wide.bin") + ": token 1 (byte 1028)", "id 128255"});
+}
+
+TEST(TokenSource, EncodedTextsAreTheTokenizersTokens) {
+  const TemporaryFolder folder;
+  const auto tokenizer = make_tokenizer(test::golden_path("gpt2"));
+  const std::vector<std::string> texts{folder.write("a", "In the beginning"),
+                                       folder.write("b", " God created")};
+  Ids expected = tokenizer->encode("In the beginning");
+  const Ids second = tokenizer->encode(" God created");
+  int64_t last = 0;
+  const EncodeOptions options{
+      .separates = false, .folder = folder.at(""), .progress = [&](int64_t done, int64_t all) {
+        EXPECT_EQ(all, 28);
+        last = done;
+      }};
+  Ids joined = expected;
+  joined.insert(joined.end(), second.begin(), second.end());
+  EXPECT_EQ(all_of(TokenSource::from_encoded(encode_texts(texts, *tokenizer, options))), joined);
+  EXPECT_EQ(last, 28);
+  expected.push_back(*tokenizer->separator());
+  expected.insert(expected.end(), second.begin(), second.end());
+  EXPECT_EQ(
+      all_of(TokenSource::from_encoded(encode_texts(texts, *tokenizer, {.folder = folder.at("")}))),
+      expected);
+  EXPECT_EQ(folder.files(), (std::vector<std::string>{"a", "b"})) << "the temporary file is left";
+}
+
+TEST(TokenSource, EncodedTextsAreCheckedAndTheDiskAsWell) {
+  const TemporaryFolder folder;
+  const auto tokenizer = make_tokenizer(test::golden_path("gpt2"));
+  const auto encode = [&](const std::string& text, const std::string& temporary) {
+    const std::vector<std::string> texts{text};
+    TokenSource::from_encoded(encode_texts(texts, *tokenizer, {.folder = temporary}));
+  };
+  const std::string latin1 = folder.write("latin1", "caf\xE9 au lait");
+  expect_input_error([&] { encode(latin1, ""); }, {latin1 + ": byte 3: not UTF-8", "iconv"});
+  expect_input_error([&] { encode(folder.write("none", ""), ""); }, {"empty", "name a text"});
+  try {
+    encode(folder.write("good", "text"), folder.at("no/such/folder"));
+    FAIL() << "no folder, no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("TMPDIR"), std::string::npos) << error.what();
   }
 }
 
@@ -223,6 +280,55 @@ TEST(Dataset, FractionIsCutOffTheEndAsNanoGptDoes) {
   data.validation.read(0, first);
   EXPECT_EQ(first[0], text[902]);
   EXPECT_THROW(data.training.read(902, first), InternalError);
+}
+
+TEST(Dataset, TheFractionIsOfTheTokens) {
+  const TemporaryFolder folder;
+  DatasetSpec spec;
+  spec.text = folder.write("t", contents_of(test::golden_path("long.txt")));
+  spec.seq_length = 64;
+  spec.vocabulary = 1457;
+  spec.tokenizer = test::golden_path("gpt2");
+  const Dataset data = open_dataset(spec);
+  EXPECT_EQ(data.training.size, 23044);  // int(25605 * 0.9), of golden.json's tokens
+  EXPECT_EQ(data.validation.size, 2561);
+  spec.tokenizer = "bytes";
+  EXPECT_NE(open_dataset(spec).fingerprint, data.fingerprint);
+  EXPECT_EQ(open_dataset(spec).training.size, 28689);  // int(31877 * 0.9)
+}
+
+TEST(Dataset, AVocabularyMayExceedTheTokenizersAndMayNotBeSmaller) {
+  const TemporaryFolder folder;
+  DatasetSpec spec;
+  spec.text = folder.write("t", contents_of(test::golden_path("long.txt")));
+  spec.seq_length = 8;
+  for (const char* name : {"gpt2", "unigram.model"}) {
+    spec.tokenizer = test::golden_path(name);
+    const int64_t tokens = make_tokenizer(spec.tokenizer)->vocabulary();
+    spec.vocabulary = tokens - 1;
+    expect_input_error(
+        [&] { open_dataset(spec); },
+        {"model.vocab_size", spec.tokenizer, "allowed: at least " + std::to_string(tokens)});
+    for (const int64_t enough : {tokens, tokens + 1000}) {
+      spec.vocabulary = enough;
+      EXPECT_NO_THROW(open_dataset(spec));
+    }
+  }
+}
+
+TEST(Dataset, TheTokenizerOfTokenFilesMustBeThere) {
+  const TemporaryFolder folder;
+  DatasetSpec spec;
+  spec.token_files = {folder.write("train.bin", raw({1, 2, 3, 4, 5, 6}))};
+  spec.validation_fraction = 0.0;
+  spec.seq_length = 2;
+  spec.vocabulary = 2000;
+  spec.tokenizer = test::golden_path("gpt2");
+  EXPECT_EQ(open_dataset(spec).training.size, 6);
+  spec.vocabulary = 1000;
+  expect_input_error([&] { open_dataset(spec); }, {"model.vocab_size", "at least 1457"});
+  spec.tokenizer = folder.at("none");
+  expect_input_error([&] { open_dataset(spec); }, {folder.at("none"), "no such tokenizer"});
 }
 
 TEST(Dataset, SeparateValidationFilesAndNoValidation) {

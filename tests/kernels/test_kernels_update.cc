@@ -115,8 +115,7 @@ OpCase adamw_case(const Unit& unit, int rank, int ranks, bool skip) {
   Values v = noise(count, 3);
   for (double& x : v) x = std::abs(x);
   const Values scalars = scalars_with({{Scalar::kLearningRate, 0.01},
-                                       {Scalar::kBeta1Correction, 1 - std::pow(0.9, 7)},
-                                       {Scalar::kBeta2Correction, 1 - std::pow(0.95, 7)},
+                                       {Scalar::kUpdates, 7.0},
                                        {Scalar::kGradScale, 0.25},
                                        {Scalar::kSkip, skip ? 1.0 : 0.0}});
   // 16-bit gradients update an FP32 master.
@@ -141,8 +140,9 @@ OpCase adamw_case(const Unit& unit, int rank, int ranks, bool skip) {
       if (s != nullptr && s->decay) p *= 1.0 - rate * a.weight_decay;
       m = a.beta1 * m + (1.0 - a.beta1) * g;
       v2 = a.beta2 * v2 + (1.0 - a.beta2) * g * g;
-      const double denominator = std::sqrt(v2 / scalar(Scalar::kBeta2Correction)) + a.epsilon;
-      p -= rate * (m / scalar(Scalar::kBeta1Correction)) / denominator;
+      const double t = scalar(Scalar::kUpdates);
+      const double denominator = std::sqrt(v2 / (1.0 - std::pow(a.beta2, t))) + a.epsilon;
+      p -= rate * (m / (1.0 - std::pow(a.beta1, t))) / denominator;
     }
     return out;
   };
@@ -156,6 +156,63 @@ TEST(Update, AdamW) {
       for (int ranks : {1, 3}) {
         for (int rank = 0; rank < ranks; ++rank) {
           OpCase c = adamw_case(unit, rank, ranks, skip);
+          c.always_in_place = in_place;
+          expect_correct(c);
+        }
+      }
+    }
+  }
+}
+
+OpCase sgd_case(const Unit& unit, double momentum, int rank, int ranks, bool skip) {
+  const int64_t count = kPadded / ranks;
+  UnitAttributes a;
+  a.parts = ranks;
+  a.momentum = momentum, a.weight_decay = 0.1;
+  OpCase c;
+  c.name = "momentum " + std::to_string(momentum);
+  c.op = Op::kSgd;
+  c.attributes = a;
+  c.unit = &unit;
+  c.rank = rank, c.ranks = ranks;
+  constexpr Kind kState = Kind::kStatistic;
+  const bool keeps = momentum > 0.0;
+  c.inputs = {input({count}, noise(count, 1), kState)};
+  if (keeps) c.inputs.push_back(input({count}, noise(count, 2), kState));
+  c.inputs.push_back(input({count}, noise(count, 4)));
+  c.inputs.push_back(input({kScalarCount},
+                           scalars_with({{Scalar::kLearningRate, 0.01},
+                                         {Scalar::kGradScale, 0.25},
+                                         {Scalar::kSkip, skip ? 1.0 : 0.0}}),
+                           Kind::kF64));
+  c.outputs.assign(keeps ? 2 : 1, output({count}, kState));
+  c.in_place = {{0, 0}};
+  if (keeps) c.in_place.push_back({1, 1});
+  c.tolerance_f32 = 1e-6, c.tolerance_f64 = 1e-14;
+  // torch.optim.SGD, single tensor.
+  c.reference = [&unit, a, rank, count, skip, keeps](const std::vector<Values>& in) {
+    std::vector<Values> out(in.begin(), in.end() - 2);
+    if (skip) return out;
+    for (int64_t e = 0; e < count; ++e) {
+      const auto i = static_cast<size_t>(e);
+      const Segment* s = segment_at(unit, rank * count + e);
+      double g = in[in.size() - 2][i] * 0.25;
+      if (s != nullptr && s->decay) g += a.weight_decay * in[0][i];
+      if (keeps) g = out[1][i] = a.momentum * in[1][i] + g;
+      out[0][i] -= 0.01 * g;
+    }
+    return out;
+  };
+  return c;
+}
+
+TEST(Update, Sgd) {
+  const Unit unit = test_unit();
+  for (double momentum : {0.0, 0.9}) {
+    for (bool in_place : {false, true}) {
+      for (bool skip : {false, true}) {
+        for (int rank = 0; rank < 3; ++rank) {
+          OpCase c = sgd_case(unit, momentum, rank, 3, skip);
           c.always_in_place = in_place;
           expect_correct(c);
         }

@@ -35,7 +35,7 @@ GptSpec golden_spec(const Gpt2Config& config, DType dtype) {
 // The settings of the golden run.
 CompileSettings golden_settings() {
   CompileSettings s;
-  s.adamw = {0.9, 0.95, 1e-8, 0.1};
+  s.optimizer = AdamWSettings{0.9, 0.95, 1e-8, 0.1};
   s.grad_clip = 1.0;
   return s;
 }

@@ -10,6 +10,7 @@
 #include "tests/support/pmpi_shim.h"
 #include "tests/support/poison.h"
 #include "tests/support/tiny_run.h"
+#include "tests/support/window_shim.h"
 
 namespace memwall::test {
 namespace {
@@ -39,6 +40,10 @@ CompileSettings settings_of(int64_t stage, int64_t micro_steps, int64_t depth) {
 
 int64_t activations(const Plan& plan) {
   return plan.program("last_micro").maximum[static_cast<size_t>(Category::kActivations)];
+}
+
+int64_t communication(const Plan& plan) {
+  return plan.totals.maximum[static_cast<size_t>(Category::kCommunication)];
 }
 
 GptSpec dropping(DType dtype) {
@@ -137,6 +142,26 @@ TEST(Stages, ManyRanksAgreeWithOne) {
   }
 }
 
+// Through shared windows the sums are the same, whatever is in flight and when.
+TEST_P(StagesIn, DoNotDependOnTheTransport) {
+  for (int64_t stage : {0, 1, 2, 3}) {
+    for (int64_t micro_steps : {1, 2}) {
+      TinyRun messages(dropping(GetParam()), settings_of(stage, micro_steps, 0), world());
+      const Outcome expected = outcome_of(messages, 3);
+      for (int64_t depth : {0, 2}) {
+        LateCommunicator delayed(shared_world());
+        Communicator& comm = depth == 0 ? shared_world() : delayed;
+        TinyRun run(dropping(GetParam()), settings_of(stage, micro_steps, depth), comm);
+        PoisoningObserver poison(run.executor());
+        run.executor().set_observer(&poison);
+        EXPECT_EQ(outcome_of(run, 3), expected) << "stage " << stage << " depth " << depth;
+        if (depth > 0) continue;
+        EXPECT_LT(communication(run.plan()), communication(messages.plan())) << "nothing received";
+      }
+    }
+  }
+}
+
 // Half the bytes, nearly the same losses, and not the same numbers.
 TEST(Stages, Fp16FollowsFp32) {
   TinyRun half(dropping(DType::kF16), settings_of(3, 1, 0), world());
@@ -173,6 +198,31 @@ TEST(Stages, PlannedTrafficIsWhatMpiSends) {
       compare(Collective::kAllReduce, t.all_reduce);
     }
   }
+}
+
+TEST(Stages, PlannedTrafficIsWhatPassesTheWindows) {
+  for (int64_t stage : {0, 3}) {
+    for (int64_t micro_steps : {1, 3}) {
+      TinyRun run(dropping(DType::kF32), settings_of(stage, micro_steps, 0), shared_world());
+      reset_window_counts();
+      reset_pmpi_counts();
+      run.step(0);
+      const Totals& t = run.plan().totals;
+      const int64_t planned =
+          t.all_gather.wire_bytes + t.reduce_scatter.wire_bytes + t.all_reduce.wire_bytes;
+      const WindowCounts counts = window_counts();
+      EXPECT_EQ(counts.sent_bytes, planned) << "stage " << stage;
+      int64_t received = 0;
+      for (int64_t bytes : counts.read_bytes) received += bytes;
+      EXPECT_EQ(received, planned) << "as much as was sent: shares are equal";
+      EXPECT_EQ(pmpi_counts().bytes, 0);
+    }
+  }
+}
+
+TEST(Stages, APlanForAnotherTransportIsNotRun) {
+  const TinyRun run(dropping(DType::kF32), settings_of(3, 1, 0), world());
+  EXPECT_THROW(Executor(run.plan(), shared_world(), 1), InternalError);
 }
 
 // A rank with another plan, here two collectives swapped, is found before anything runs.

@@ -16,6 +16,7 @@ class ForwardingCommunicator : public Communicator {
   explicit ForwardingCommunicator(Communicator& inner) : inner_(inner) {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
+  Transport transport() const override { return inner_.transport(); }
   void set_activity(const char* activity) override { inner_.set_activity(activity); }
   const Ledger& ledger() const override { return inner_.ledger(); }
 

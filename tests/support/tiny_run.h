@@ -105,10 +105,7 @@ class TinyRun {
     scalar(Scalar::kLossScale) = scale;
     scalar(Scalar::kLearningRate) = rate;
     scalar(Scalar::kStopRequest) = 0.0;
-    scalar(Scalar::kBeta1Correction) =
-        1.0 - std::pow(settings_.adamw.beta1, static_cast<double>(step + 1));
-    scalar(Scalar::kBeta2Correction) =
-        1.0 - std::pow(settings_.adamw.beta2, static_cast<double>(step + 1));
+    scalar(Scalar::kUpdates) = static_cast<double>(step + 1);
   }
 
   // Forward and backward of all micro-steps: gradients lie in their slots.
@@ -151,6 +148,7 @@ class TinyRun {
  private:
   static CompileSettings with_ranks(CompileSettings settings, const Communicator& comm) {
     settings.ranks = comm.size();
+    settings.transport = comm.transport();
     return settings;
   }
 

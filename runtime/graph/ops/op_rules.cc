@@ -41,7 +41,8 @@ std::array<OpRules, kOpCount> make_table() {
           ops::initialize(),
           ops::sum_squares(),
           ops::step_control(),
-          ops::adamw()};
+          ops::adamw(),
+          ops::sgd()};
 }
 
 }  // namespace

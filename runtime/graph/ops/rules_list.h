@@ -14,7 +14,7 @@ OpRules embedding(), embedding_grad();
 OpRules cross_entropy(), cross_entropy_grad();
 OpRules chunked();
 OpRules all_gather(), reduce_scatter(), all_reduce();
-OpRules initialize(), sum_squares(), step_control(), adamw();
+OpRules initialize(), sum_squares(), step_control(), adamw(), sgd();
 
 // The usual type of a result: the shape of input `like`, with the node's placement rule.
 Type like_input(const Graph& graph, const Node& node, int like);

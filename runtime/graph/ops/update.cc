@@ -34,16 +34,34 @@ OpRules step_control() {
   return rules;
 }
 
-// Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
+namespace {
+
+// Parameters and moments, each as it was: all inputs but gradient and scalars.
+std::vector<Type> updated_types(const Graph& g, const Node& n) {
+  std::vector<Type> types;
+  for (size_t i = 0; i + 2 < n.inputs.size(); ++i) types.push_back(g.type(n.inputs[i]));
+  return types;
+}
+
+}  // namespace
+
 OpRules adamw() {
   OpRules rules;
-  rules.infer = [](const Graph& g, const Node& n) {
-    return std::vector<Type>{g.type(n.inputs[0]), g.type(n.inputs[1]), g.type(n.inputs[2])};
-  };
+  rules.infer = updated_types;
   rules.flops = [](const Graph& g, const Node& n) {
     return 14 * g.type(n.inputs[0]).shape.elements();
   };
   rules.in_place = {{0, 0}, {1, 1}, {2, 2}};
+  return rules;
+}
+
+OpRules sgd() {
+  OpRules rules;
+  rules.infer = updated_types;
+  rules.flops = [](const Graph& g, const Node& n) {
+    return 7 * g.type(n.inputs[0]).shape.elements();
+  };
+  rules.in_place = {{0, 0}, {1, 1}};
   return rules;
 }
 

@@ -119,5 +119,6 @@ void gemm(const KernelCall& call);
 void initialize(const KernelCall& call);
 void step_control(const KernelCall& call);
 void adamw(const KernelCall& call);
+void sgd(const KernelCall& call);
 
 }  // namespace memwall::cpu

@@ -32,6 +32,7 @@ constexpr std::array<Kernel, kOpCount> cpu_kernels() {
   set(Op::kSumSquares, cpu::sum_squares);
   set(Op::kStepControl, cpu::step_control);
   set(Op::kAdamW, cpu::adamw);
+  set(Op::kSgd, cpu::sgd);
   return table;
 }
 

@@ -1,0 +1,269 @@
+// `memwall bench step`: training steps, interleaved with their own products.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "comm/agree.h"
+#include "optim/loss_scale.h"
+#include "runtime/base/hash.h"
+#include "runtime/base/rng.h"
+#include "runtime/cli/bench.h"
+#include "runtime/cli/budget.h"
+#include "runtime/cli/gemm_list.h"
+#include "runtime/cli/op_times.h"
+#include "runtime/cli/samples.h"
+#include "runtime/cli/settings.h"
+#include "runtime/cli/tables.h"
+#include "runtime/kernels/machine.h"
+#include "runtime/train/step_runner.h"
+
+namespace memwall {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int64_t kWarmUpSteps = 2;
+constexpr uint32_t kTokenStream = 0x7ffffff0;  // of random.h's draws: no parameter's
+
+// Everything that is measured, the same on all ranks but for `ops`.
+struct StepMeasurement {
+  Samples step, kernel, library, half;  // seconds; of a repeat the slowest rank's
+  OpTimes ops;                          // of this rank, all repeats
+  double step_seconds_here = 0.0;       // of this rank, all repeats
+  double loss = 0.0;
+  int64_t skipped = 0;
+};
+
+struct Bench {
+  config::Config config;
+  Plan plan;
+  int64_t tokens = 0;  // a step, over all ranks
+  int64_t model_flops = 0;
+  std::vector<GemmCall> planned, fp32;  // the step's products as they are, and in FP32
+};
+
+bool is_half(const Bench& bench) {
+  return bench.config.precision().mode() == config::Precision::FP16;
+}
+
+bool has_library(const Bench& bench) {
+  return bench.config.precision().mode() != config::Precision::FP64;
+}
+
+// Uniform over the vocabulary; element e of global sample s is a function of the seed, s and e.
+MicroBatchFeed synthetic_tokens(const Bench& bench, const TrainSettings& settings,
+                                const Communicator& comm) {
+  const BatchLayout layout{comm.size(), settings.micro_batch, settings.global_batch};
+  const int64_t length = settings.seq_length;
+  const auto vocabulary = static_cast<uint64_t>(bench.config.model().vocab_size());
+  const auto seed = static_cast<uint64_t>(settings.seed);
+  const int rank = comm.rank();
+  return [=](int64_t step, int64_t micro_step, std::span<int32_t> tokens,
+             std::span<int32_t> targets, std::span<int64_t> samples) {
+    for (size_t row = 0; row < samples.size(); ++row) {
+      samples[row] = layout.sample(step, micro_step, rank, static_cast<int64_t>(row));
+      const auto token = [&](int64_t i) {
+        const auto index = static_cast<uint64_t>(samples[row] * (length + 1) + i);
+        return static_cast<int32_t>(random_bits(seed, kTokenStream, index) * vocabulary >> 32);
+      };
+      for (int64_t i = 0; i < length; ++i) {
+        const size_t at = row * static_cast<size_t>(length) + static_cast<size_t>(i);
+        tokens[at] = token(i);
+        targets[at] = token(i + 1);
+      }
+    }
+  };
+}
+
+Bench prepare(const GivenConfig& given, const Job& job) {
+  Bench bench;
+  bench.config = effective(given.config, job.ranks());
+  const Gpt2 model(gpt_spec(bench.config));
+  bench.plan = compile(model, compile_settings(bench.config, job));
+  refuse_over_budget(bench.plan, bench.config);
+  refuse_over_machine(bench.plan, job.ranks_on_host());
+  const config::Data& data = bench.config.data();
+  bench.tokens = data.global_batch_size() * data.seq_length();
+  bench.model_flops = model.flops(bench.tokens);
+  return bench;
+}
+
+// The largest of all ranks'.
+double slowest(Communicator& comm, double seconds) {
+  const std::vector<double> all = comm.gather_all({seconds});
+  return *std::max_element(all.begin(), all.end());
+}
+
+StepMeasurement measure(const Bench& bench, const BenchStepOptions& options, Job& job) {
+  Communicator& comm = job.comm();
+  std::unique_ptr<Executor> executor;
+  run_together(comm,
+               [&] { executor = std::make_unique<Executor>(bench.plan, comm, job.threads()); });
+  const TrainSettings settings = train_settings(bench.config, comm.size());
+  StepRunner steps(*executor, synthetic_tokens(bench, settings, comm), settings);
+  GemmBench products(has_library(bench) ? bench.fp32 : bench.planned, job.threads());
+  std::optional<GemmBench> halves;
+  if (is_half(bench)) halves.emplace(bench.planned, job.threads());
+  const std::vector<GemmCall>& list = has_library(bench) ? bench.fp32 : bench.planned;
+
+  executor->run(bench.plan.program("init"));
+  StepMeasurement out;
+  executor->set_observer(&out.ops);
+  LossScaleState scale = initial_loss_scale(settings.loss_scale);
+  int64_t applied = 0;
+  for (int64_t step = 0; step < kWarmUpSteps + options.steps; ++step) {
+    if (step == kWarmUpSteps) out = {};
+    comm.barrier();
+    const StepReport report = steps.run(step, applied, scale.scale, {});
+    scale = next_loss_scale(settings.loss_scale, scale, report.skipped);
+    applied += report.skipped ? 0 : 1;
+    out.skipped += report.skipped ? 1 : 0;
+    out.loss = report.loss;
+    out.step_seconds_here += report.seconds;
+    out.step.add(slowest(comm, report.seconds));
+    out.kernel.add(slowest(comm, products.kernel_seconds(list)));
+    if (has_library(bench)) out.library.add(slowest(comm, products.library_seconds(list)));
+    if (halves) out.half.add(slowest(comm, halves->kernel_seconds(bench.planned)));
+  }
+  return out;
+}
+
+// The limit: the faster of the two ways.
+const Samples& limit(const StepMeasurement& m) {
+  return !m.library.values.empty() && m.library.median() < m.kernel.median() ? m.library : m.kernel;
+}
+
+struct Share {
+  std::string op;
+  int64_t calls = 0;  // a step
+  double seconds = 0.0, share = 0.0;
+};
+
+// Of this rank's mean step, the largest first; together all of it.
+std::vector<Share> shares(const StepMeasurement& m) {
+  std::vector<Share> out;
+  const auto repeats = static_cast<int64_t>(m.step.values.size());
+  const auto add = [&](std::string_view op, const OpTimes::Entry& entry) {
+    if (entry.calls == 0) return;
+    out.push_back({std::string(op), entry.calls / repeats,
+                   entry.seconds / static_cast<double>(repeats),
+                   entry.seconds / m.step_seconds_here});
+  };
+  for (size_t op = 0; op < kOpCount; ++op) {
+    add(op_name(static_cast<Op>(op)), m.ops.of(static_cast<Op>(op)));
+  }
+  add("(waiting for transfers)", m.ops.waiting());
+  add("(input, and between steps)", {repeats, m.step_seconds_here - m.ops.seconds()});
+  std::sort(out.begin(), out.end(),
+            [](const Share& a, const Share& b) { return a.seconds > b.seconds; });
+  return out;
+}
+
+void add_samples(Json& out, const std::string& name, const Samples& samples) {
+  if (samples.values.empty()) return;
+  out[name] = samples.median();
+  out[name + "_min"] = samples.min();
+}
+
+Json to_json(const Bench& bench, const StepMeasurement& m, const BenchStepOptions& options,
+             const Job& job) {
+  Json out;
+  out["config"] = options.config.path;
+  out["ranks"] = job.ranks();
+  out["threads"] = job.threads();
+  out["cpu"] = cpu_features();
+  out["precision"] = config::Precision::Mode_Name(bench.config.precision().mode());
+  out["zero_stage"] = bench.plan.zero_stage;
+  out["parameters"] = bench.plan.parameters;
+  out["plan_hash"] = hash_hex(plan_hash(bench.plan));
+  out["steps"] = options.steps;
+  out["tokens"] = bench.tokens;
+  add_samples(out, "step_seconds", m.step);
+  out["tokens_per_second"] = static_cast<double>(bench.tokens) / m.step.median();
+  out["gemm_seconds"] = limit(m).median();
+  out["gemm_seconds_min"] = limit(m).min();
+  out["gemm_fraction"] = limit(m).median() / m.step.median();
+  out["gemm_fraction_min"] = limit(m).min() / m.step.min();
+  add_samples(out, "gemm_seconds_kernel", m.kernel);
+  add_samples(out, "gemm_seconds_library", m.library);
+  add_samples(out, "gemm_seconds_kernel_fp16", m.half);
+  out["gemm_calls"] = bench.planned.size();
+  out["gemm_flops"] = total_flops(bench.planned);
+  out["model_flops"] = bench.model_flops / job.ranks();
+  out["loss"] = m.loss;
+  out["skipped_steps"] = m.skipped;
+  out["ops"] = Json::array();
+  for (const Share& s : shares(m)) {
+    out["ops"].push_back(
+        {{"op", s.op}, {"calls", s.calls}, {"seconds", s.seconds}, {"share", s.share}});
+  }
+  return out;
+}
+
+std::string milliseconds(double seconds) {
+  return fmt::format("{:.2f}", 1e3 * seconds);
+}
+
+std::string to_text(const Bench& bench, const StepMeasurement& m, const BenchStepOptions& options,
+                    const Job& job) {
+  std::string out = fmt::format(
+      "{}: {} parameters, {}, stage {}, {} rank{} x {} thread{}, {} tokens a step, {} steps\n\n",
+      options.config.path, count_text(bench.plan.parameters),
+      config::Precision::Mode_Name(bench.config.precision().mode()), bench.plan.zero_stage,
+      job.ranks(), job.ranks() == 1 ? "" : "s", job.threads(), job.threads() == 1 ? "" : "s",
+      count_text(bench.tokens), options.steps);
+  const double flops = static_cast<double>(total_flops(bench.planned));
+  TextTable times({"a step, ms", "median", "fastest", "GFLOP/s a rank"});
+  const auto row = [&](const char* name, const Samples& samples) {
+    if (samples.values.empty()) return;
+    times.add({name, milliseconds(samples.median()), milliseconds(samples.min()),
+               fmt::format("{:.1f}", 1e-9 * flops / samples.median())});
+  };
+  const bool other = is_half(bench);
+  row("the whole step", m.step);
+  row(other ? "its products in FP32, our kernel" : "its products, our kernel", m.kernel);
+  row(other ? "its products in FP32, plain dnnl_sgemm" : "its products, plain dnnl_sgemm",
+      m.library);
+  row("its products in FP16, our kernel", m.half);
+  out += times.text();
+  out += fmt::format(
+      "\n{} tokens/s; {:.1f} % of the {}GEMM-only limit ({} products)\n\n",
+      count_text(static_cast<int64_t>(static_cast<double>(bench.tokens) / m.step.median())),
+      100.0 * limit(m).median() / m.step.median(), other ? "FP32 " : "",
+      count_text(static_cast<int64_t>(bench.planned.size())));
+  TextTable ops({"rank 0's step by op", "calls", "ms", "share"});
+  for (const Share& s : shares(m)) {
+    ops.add({s.op, count_text(s.calls), milliseconds(s.seconds),
+             fmt::format("{:.1f} %", 100.0 * s.share)});
+  }
+  out += ops.text();
+  if (m.skipped > 0) {
+    out += fmt::format("\n{} steps were skipped: not finite at their loss scale\n", m.skipped);
+  }
+  return out;
+}
+
+}  // namespace
+
+ExitCode bench_step_verb(const BenchStepOptions& options, Job& job) {
+  const GivenConfig given = load_config(options.config.path, options.config.overrides);
+  validate(given, job.ranks(), Purpose::kBench);
+  job.connect(effective(given.config, job.ranks()).communication());
+  Bench bench;
+  run_together(job.comm(), [&] { bench = prepare(given, job); });
+  check_agreement(job.comm(), {{"version of Memwall", MEMWALL_VERSION},
+                               {"plan", hash_hex(plan_hash(bench.plan))},
+                               {"CPU features", cpu_features()}});
+  bench.planned = gemm_list(bench.plan);  // points into the plan: where it stays
+  bench.fp32 = in_type(bench.planned, DType::kF32);
+  const StepMeasurement measured = measure(bench, options, job);
+  if (!job.speaks()) return ExitCode::kDone;
+  fmt::print("{}", options.json ? to_json(bench, measured, options, job).dump(2) + '\n'
+                                : to_text(bench, measured, options, job));
+  return ExitCode::kDone;
+}
+
+}  // namespace memwall

@@ -1,0 +1,40 @@
+#include "runtime/kernels/library_gemm.h"
+
+#include <oneapi/dnnl/dnnl.h>
+
+#include <string>
+#include <utility>
+
+#include "runtime/base/error.h"
+#include "runtime/base/gemm_panels.h"
+#include "runtime/kernels/cpu/openmp_threads.h"
+
+namespace memwall {
+
+void library_gemm(const GemmAttributes& given, const float* a, const float* b, float* c,
+                  bool accumulate, int threads) {
+  GemmAttributes g = given;
+  if (has_transposed_result(g)) {
+    g = transposed(g);
+    std::swap(a, b);
+  }
+  const auto layout = [](const Strides& s, int64_t rows, int64_t columns) {
+    return layout_of(s, rows, columns).value_or(Layout{'N', columns});
+  };
+  const Layout of_a = layout(g.a, g.m, g.k), of_b = layout(g.b, g.k, g.n);
+  Layout of_c = layout(g.c, g.m, g.n);
+  if (of_c.transpose == 'T') of_c = {'N', g.n};
+  const cpu::OpenMpThreads scope(threads);
+  for (int64_t batch = 0; batch < g.batch; ++batch) {
+    const bool add = accumulate || (g.c.batch == 0 && batch > 0);
+    const dnnl_status_t status =
+        dnnl_sgemm(of_a.transpose, of_b.transpose, g.m, g.n, g.k, static_cast<float>(g.alpha),
+                   a + batch * g.a.batch, of_a.leading, b + batch * g.b.batch, of_b.leading,
+                   add ? 1.0f : 0.0f, c + batch * g.c.batch, of_c.leading);
+    if (status != dnnl_success) {
+      throw Error("dnnl_sgemm failed with status " + std::to_string(status));
+    }
+  }
+}
+
+}  // namespace memwall
