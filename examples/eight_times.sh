@@ -21,7 +21,7 @@ ranks=8
 steps=10
 # What may lie outside the planned memory: MPI, the compiled plan, scratch of the matrix library. The
 # metrics list these bytes as measured.memory.outside; they are in no budget.
-allowance_bytes=$((128 << 20))
+allowance_bytes=$((96 << 20))
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tests/install.sh
@@ -67,8 +67,9 @@ config=$folder/eight_times.textproto
 cat >"$config" <<END
 model { num_layers: 20 hidden_size: 512 num_heads: 8 context_length: 128 vocab_size: 256 }
 data { text: "$text" micro_batch_size: 1 }
+optimizer { learning_rate: 1e-4 }
 schedule { warmup_steps: $steps }
-precision { mode: FP16 }
+precision { mode: FP16 initial_loss_scale: 4096 }
 activation_checkpointing { policy: BLOCK }
 run { name: "eight_times" steps: $steps log_every: 1 }
 END
@@ -103,12 +104,14 @@ refuse_on() {
     "see $folder/refused.log"
 }
 
-# report FIT RUN_FOLDER: the figures of one side. The peak is that of the rank that holds most.
+# report FIT RUN_FOLDER: the figures of one side. The peak is the arena of the rank that holds most;
+# the windows that ranks share lie beside it.
 report() {
   jq --slurp --argjson fit "$1" '
     {parameters: $fit.best.parameters, layers: $fit.best.layers, ranks: $fit.ranks,
      budget_bytes: $fit.budget_bytes, planned_bytes: $fit.best.planned_bytes,
      peak_bytes: (map(.measured.memory.peak) | max),
+     windows_bytes: (map(.planned.memory.windows // 0) | max),
      rss_anon_bytes: (map(.measured.memory.rss_anon) | max),
      outside_bytes: (map(.measured.memory.outside | add) | max),
      outside: (max_by(.measured.memory.outside | add) | .measured.memory.outside),
@@ -139,7 +142,7 @@ rm "$folder/one_rank.json" "$folder/eight_ranks.json"
 jq --raw-output '
   def mib: . / 1048576 * 10 | round / 10 | tostring + " MiB";
   def side: "\(.layers) layers, \(.parameters) parameters; a rank: \(.peak_bytes | mib) resident " +
-            "(planned \(.planned_bytes | mib)) of \(.budget_bytes | mib), \(.outside_bytes | mib) " +
+            "and \(.windows_bytes | mib) of shared windows (planned \(.planned_bytes | mib)) of \(.budget_bytes | mib), \(.outside_bytes | mib) " +
             "outside; loss \(.losses[0]) to \(.losses[-1]); \(.step_seconds) s a step";
   "\none rank:    \(.one_rank | side)\neight ranks: \(.eight_ranks | side)",
   "times the parameters: \(.times)"' "$figures"
@@ -149,10 +152,11 @@ jq --raw-output '
 # of gather buffers come off.
 wide=(--set model.hidden_size=768 --set model.num_heads=12 --set model.context_length=1024)
 one=$(budget=4GiB deepest 1 "${wide[@]}")
-eight=$(budget=4GiB deepest "$ranks" "${wide[@]}" --set parallel.zero_stage=3)
+filled=$(jq .best.planned_bytes <<<"$one")B # all of which one rank uses
+eight=$(budget=$filled deepest "$ranks" "${wide[@]}" --set parallel.zero_stage=3)
 jq --null-input --raw-output --argjson one "$one" --argjson eight "$eight" '
   (1024 / 768) as $x |
-  "width 768, T = 1024, 4 GiB a rank, planned only: \($one.best.layers) and \($eight.best.layers) " +
+  "width 768, T = 1024, \($one.best.planned_bytes | . / 1048576 | floor) MiB a rank, planned only: \($one.best.layers) and \($eight.best.layers) " +
   "layers, \($eight.best.parameters / $one.best.parameters) times the parameters; by the formula " +
   "\((192 + 2 * $x) / (24 + 2 * $x)) before buffers"'
 
@@ -163,7 +167,7 @@ goal "at least 20 layers on one rank" '.one_rank.layers >= 20'
 goal "less than 2 % of one rank's budget unused" \
   '.one_rank | (.budget_bytes - .peak_bytes) < 0.02 * .budget_bytes'
 goal "ten losses on both" '[.one_rank, .eight_ranks] | all(.losses | length == 10)'
-goal "no rank over its budget" '[.one_rank, .eight_ranks] | all(.peak_bytes <= .budget_bytes)'
+goal "no rank over its budget" '[.one_rank, .eight_ranks] | all(.peak_bytes + .windows_bytes <= .budget_bytes)'
 goal "anonymous memory within budget and allowance" \
   '.allowance_bytes as $allowance | [.one_rank, .eight_ranks] |
    all(.rss_anon_bytes <= .budget_bytes + $allowance and .outside_bytes <= $allowance)'

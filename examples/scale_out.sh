@@ -55,8 +55,9 @@ if [[ -z $text ]]; then
   text=data/bible.txt
   if [[ ! -s $text ]]; then
     mkdir -p data
-    bible -f gen1:1-rev22:21 >data/bible.txt.part && [[ -s data/bible.txt.part ]] ||
+    if ! bible -f gen1:1-rev22:21 >data/bible.txt.part || [[ ! -s data/bible.txt.part ]]; then
       fail 2 "the program \`bible\` (package bible-kjv) wrote nothing; name a text yourself: DATA=my.txt"
+    fi
     mv data/bible.txt.part data/bible.txt
   fi
 fi

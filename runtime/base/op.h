@@ -43,6 +43,11 @@ enum class Op : uint8_t {
   kCrossEntropy,        // (logits, targets) -> (row_loss, log_sum_exp)
   kCrossEntropyGrad,    // (drow_loss, logits, targets, log_sum_exp) -> (dlogits)
   kChunked,             // a body graph, run `count` times
+  // What a target's selection puts in the place of several (passes/select.h).
+  kBiasGelu,         // (x, b) -> (h, y)                    h = x + b, y = gelu(h)
+  kAddLayerNorm,     // (a, b, gamma, beta) -> (sum, y, mean, rstd)
+  kGeluGradColumns,  // (dy, x) -> (db, dx)                 db: the column sums of dx
+  kLayerNormGrads,   // (dy, x, gamma, mean, rstd) -> (dx, dgamma, dbeta)
   // Collectives.
   kAllGather,      // (shard) -> (whole)
   kReduceScatter,  // (whole, partial) -> (shard)

@@ -13,6 +13,10 @@ int64_t sum_workspace_bytes(int64_t elements, int64_t parts) {
   return parts * ceil_div(elements / parts, kSumBlock) * size_of(DType::kF64);
 }
 
+int64_t block_sums_workspace_bytes(int64_t rows, int64_t columns, DType dtype) {
+  return ceil_div(rows, kRowBlock) * columns * size_of(accumulator_of(dtype));
+}
+
 int64_t gemm_workspace_bytes(const GemmAttributes& g, DType a, DType b, DType c) {
   if (c == DType::kF64) return 0;
   if (has_transposed_result(g)) return gemm_panels(transposed(g), b, a, c).bytes();

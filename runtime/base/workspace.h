@@ -14,6 +14,11 @@ inline constexpr int64_t kSumBlock = 4096;  // elements in a partial of a whole 
 // Counting sort: where each table row's tokens start, then the tokens' positions.
 int64_t embedding_grad_workspace_bytes(int64_t table_rows, int64_t tokens);
 
+inline constexpr int64_t kRowBlock = 64;    // rows in a partial of a column sum
+
+// kGeluGradColumns, kLayerNormGrads: `columns` sums of each block of rows of a tensor of `dtype`.
+int64_t block_sums_workspace_bytes(int64_t rows, int64_t columns, DType dtype);
+
 // kSum (parts = 1) and kSumSquares. Without a workspace they run on one thread, to the same bits.
 int64_t sum_workspace_bytes(int64_t elements, int64_t parts);
 

@@ -223,7 +223,7 @@ void add_tokenize(CLI::App& app, Options& o, Verb& chosen) {
       ->check(CLI::Range(int64_t{1}, int64_t{INT32_MAX}))
       ->capture_default_str();
   verb->add_flag(
-      "--no-separator{false}", t.separates,
+      "--no-separator", t.no_separator,
       "nothing between documents; else <|endoftext|> or </s>, where the tokenizer has it");
   verb->add_flag("--overwrite", t.overwrites,
                  "replace all train_*.bin and val_*.bin of the folder");

@@ -66,9 +66,10 @@ Outcome tokenize(const TokenizeOptions& options) {
   Outcome out;
   out.vocabulary = tokenizer->vocabulary();
   const auto started = std::chrono::steady_clock::now();
-  EncodedText text = encode_texts(
-      options.texts, *tokenizer,
-      {.separates = options.separates, .folder = options.output, .progress = encode_progress()});
+  EncodedText text = encode_texts(options.texts, *tokenizer,
+                                  {.separates = !options.no_separator,
+                                   .folder = options.output,
+                                   .progress = encode_progress()});
   out.encode_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   out.text_bytes = text.text_bytes;

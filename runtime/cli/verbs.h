@@ -65,7 +65,7 @@ struct TokenizeOptions {
   std::string tokenizer, output;   // `output`: a folder
   double validation_fraction = 0.0;
   int64_t tokens_per_file = 100'000'000;
-  bool separates = true, overwrites = false, json = false;
+  bool no_separator = false, overwrites = false, json = false;
 };
 ExitCode tokenize_verb(const TokenizeOptions& options, Job& job);
 

@@ -29,8 +29,8 @@ struct KernelCall {
   std::span<const Tensor> inputs;  // without the addend
   std::span<const Tensor> outputs;
   // outputs[0] += result instead of outputs[0] = result. Only for ops whose result accumulates
-  // (gemm, column_sum, layer_norm_scale_grad, layer_norm_grad, embedding_grad, copy, sum,
-  // sum_squares, dropout).
+  // (gemm, column_sum, layer_norm_scale_grad, layer_norm_grad(s), gelu_grad_columns,
+  // embedding_grad, copy, sum, sum_squares, dropout).
   bool accumulate = false;
   int64_t iteration = 0;  // of the enclosing chunked step, else 0
   int rank = 0, ranks = 1;

@@ -7,7 +7,6 @@
 
 namespace memwall {
 
-inline constexpr int64_t kRowBlock = 64;     // rows in a partial of a column sum
 inline constexpr int64_t kColumnTile = 128;  // columns of one call: parallelism, not numbers
 
 // sum over rows of f(row, at), at in [begin, end).

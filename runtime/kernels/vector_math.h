@@ -2,6 +2,7 @@
 // so that the bits depend on the argument alone. Errors: tests/kernels/test_vector_math.cc.
 #pragma once
 
+#include <iterator>
 #include <limits>
 
 #include "runtime/kernels/pack.h"

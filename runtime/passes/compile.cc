@@ -62,10 +62,10 @@ class Compiler {
     };
     graph = verified(std::move(graph));
     graph = verified(without_dead_code(graph));
-    graph = verified(select(graph, settings_.target));
     const bool trains = name == "micro" || name == "last_micro";
     graph = verified(evict(graph, trains ? evicted_by(settings_.checkpointing, graph)
                                          : Evicted(is_gathered_parameter)));
+    graph = verified(select(graph, settings_.target));
     graph = verified(schedule(graph, settings_.prefetch_depth));
     PlaceRequest request;
     request.name = name;

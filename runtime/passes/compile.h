@@ -7,6 +7,7 @@
 #include "optim/optimizer.h"
 #include "runtime/graph/model.h"
 #include "runtime/passes/evict.h"
+#include "runtime/passes/select.h"
 #include "runtime/plan/plan.h"
 
 namespace memwall {
@@ -23,7 +24,7 @@ struct CompileSettings {
   bool train = true;        // programs init, micro, last_micro, update
   bool evaluate = true;     // program evaluate
   bool next_token = false;  // program next_token
-  std::string target = "cpu";
+  std::string target = kCpuTarget;
   Transport transport = Transport::kMpi;
 };
 

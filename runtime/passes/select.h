@@ -1,5 +1,9 @@
-// Choosing a target's kernels: rewrites patterns of nodes into the fused ops that the target has,
-// in forward and backward together, the same under all stages and policies.
+// Choosing a target's kernels: puts one op in the place of several where that saves passes over
+// memory. A fused kernel does what its parts do on the same values, so that results keep their bits
+// (kernels/fused.h).
+//
+// It comes after eviction, which is told of single values, and works on what is left in each region:
+// the same results are computed under all stages and policies, by fused kernels or by plain ones.
 #pragma once
 
 #include <string>
@@ -8,7 +12,10 @@
 
 namespace memwall {
 
-// Throws InputError for an unknown target. The CPU target has one kernel an op and fuses nothing.
+constexpr const char* kCpuTarget = "cpu";
+constexpr const char* kPlainCpuTarget = "cpu_plain";  // one kernel an op: what tests compare with
+
+// Throws InputError for an unknown target.
 Graph select(const Graph& graph, const std::string& target);
 
 }  // namespace memwall

@@ -30,6 +30,7 @@ TEST_F(Command, HelpAndVersion) {
   const std::vector<std::vector<std::string>> verbs = {
       {"train", "CONFIG", "--set", "--run-dir", "--resume"},
       {"plan", "CONFIG", "--ranks", "--set", "--json", "--dump", "--check"},
+      {"fit", "CONFIG", "--ranks", "--budget", "--vary", "--set", "--json"},
       {"eval", "RUN", "--json"},
       {"generate", "RUN", "--prompt", "--tokens", "--temperature", "--top-k", "--top-p", "--seed"},
       {"export", "RUN", "FOLDER"},
@@ -44,8 +45,9 @@ TEST_F(Command, HelpAndVersion) {
 }
 
 TEST_F(Command, WrongWords) {
-  expect_error(place.memwall({}), 2, {"train, plan, eval, generate, export, show"});
-  expect_error(place.memwall({"fit"}), 2, {"'fit'", "train, plan, eval, generate, export, show"});
+  const std::string verbs = "train, plan, fit, eval, generate, export, show";
+  expect_error(place.memwall({}), 2, {verbs});
+  expect_error(place.memwall({"fti"}), 2, {"'fti'", verbs});
   expect_error(place.memwall({"train"}), 2, {"CONFIG"});
   expect_error(place.memwall({"train", "tiny.textproto", "--no-such"}), 2, {"--no-such"});
   expect_error(place.memwall({"eval"}), 2, {"RUN"});
@@ -106,9 +108,9 @@ TEST_F(Command, ErrorsOfSeveralRanksArePrintedOnce) {
     EXPECT_EQ(outcome.err.find("memwall: ", first + 1), std::string::npos) << outcome.err;
     EXPECT_EQ(outcome.err.find("terminated while"), std::string::npos) << outcome.err;
   }
-  const Outcome verb = place.memwall({"fit"}, 2);
+  const Outcome verb = place.memwall({"fti"}, 2);
   EXPECT_EQ(verb.exit_code, 2);
-  EXPECT_EQ(verb.err.find("'fit'"), verb.err.rfind("'fit'")) << verb.err;
+  EXPECT_EQ(verb.err.find("'fti'"), verb.err.rfind("'fti'")) << verb.err;
 }
 
 TEST_F(Command, AFullDiskBehindStandardOutputIsAnError) {

@@ -104,9 +104,8 @@ std::string text_of(const TrainSettings& s) {
 }
 
 std::string text_of(const DatasetSpec& d) {
-  std::string out = fmt::format("text {} fraction {} time {} vocabulary {} tokenizer {}",
-                                d.text, d.validation_fraction, d.seq_length, d.vocabulary,
-                                d.tokenizer);
+  std::string out = fmt::format("text {} fraction {} time {} vocabulary {} tokenizer {}", d.text,
+                                d.validation_fraction, d.seq_length, d.vocabulary, d.tokenizer);
   for (const std::string& file : d.token_files) out += " tokens " + file;
   for (const std::string& file : d.validation_token_files) out += " validation " + file;
   return out;

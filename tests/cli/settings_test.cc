@@ -1,13 +1,11 @@
 #include "runtime/cli/settings.h"
 
-#include <fmt/format.h>
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include <string>
 
 #include "runtime/base/error.h"
-#include "runtime/cli/budget.h"
 
 namespace memwall {
 namespace {
@@ -121,37 +119,6 @@ TEST(Budget, UnsetIsNone) {
   EXPECT_EQ(budget_bytes(c), int64_t{2} << 20);
   c.clear_memory();
   EXPECT_EQ(budget_bytes(c), 0);
-}
-
-std::string refusal(config::Config config, int64_t ranks, const std::string& budget) {
-  config.mutable_memory()->set_budget(budget);
-  const Plan plan = compile(Gpt2(gpt_spec(config)), compile_settings(config, ranks));
-  try {
-    refuse_over_budget(plan, config);
-  } catch (const BudgetError& error) {
-    EXPECT_EQ(error.code(), ExitCode::kOverBudget);
-    return error.what();
-  }
-  return "";
-}
-
-TEST(Budget, NamesTheNearestSettingsThatFit) {
-  config::Config c = tiny();
-  c.mutable_parallel()->set_zero_stage(0);
-  const auto arena = [&](int64_t stage, int64_t batch) {
-    config::Config other = c;
-    other.mutable_parallel()->set_zero_stage(stage);
-    other.mutable_data()->set_micro_batch_size(batch);
-    return compile(Gpt2(gpt_spec(other)), compile_settings(other, 2)).arena_bytes;
-  };
-  EXPECT_EQ(refusal(c, 2, fmt::format("{}B", arena(0, 4))), "");
-  const std::string stage = refusal(c, 2, fmt::format("{}B", arena(1, 4)));
-  EXPECT_NE(stage.find("fits with parallel.zero_stage=1:"), std::string::npos) << stage;
-  const std::string nothing = refusal(c, 2, "10KiB");
-  EXPECT_NE(nothing.find("more ranks"), std::string::npos) << nothing;
-  EXPECT_NE(nothing.find("largest consumers"), std::string::npos) << nothing;
-  const std::string batch = refusal(c, 2, fmt::format("{}B", arena(2, 1)));
-  EXPECT_NE(batch.find("data.micro_batch_size=1:"), std::string::npos) << batch;
 }
 
 }  // namespace

@@ -13,6 +13,7 @@ OpRules causal_softmax(), softmax_grad();
 OpRules embedding(), embedding_grad();
 OpRules cross_entropy(), cross_entropy_grad();
 OpRules chunked();
+OpRules bias_gelu(), add_layer_norm(), gelu_grad_columns(), layer_norm_grads();
 OpRules all_gather(), reduce_scatter(), all_reduce();
 OpRules initialize(), sum_squares(), step_control(), adamw(), sgd();
 

@@ -1,5 +1,6 @@
-// Products with FP32 arithmetic go to oneDNN's sgemm, which is never called from inside a parallel
-// region: there it takes a path four times slower. FP64 goes to PlainGemm.
+// Products with FP32 arithmetic go to oneDNN's sgemm, FP64 to PlainGemm. Products of a batch (heads)
+// are divided among threads, one whole product each, where they come out even: 1.02 to 1.2 times as
+// fast as dividing each, over GPT-2's attention.
 //
 // A product of 16-bit operands has the bits of the FP32 product of the same values, rounded once:
 // panels keep the operands' transposition, and the steps in k are the same. (Checked on AVX-512;
@@ -9,6 +10,7 @@
 #include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
+#include <exception>
 #include <optional>
 #include <utility>
 
@@ -114,21 +116,47 @@ void multiply_tile(const Product& p, const Tile& tile) {
   p.c.from_panel(tile, p.threads);
 }
 
-void multiply(const Product& p) {
+// One product of the batch, or the sum of all.
+void multiply_one(const Product& p, int64_t batch) {
   const GemmAttributes& g = p.g;
-  // Of a matrix and a vector the library divides even 256 products among two threads.
-  const OpenMpThreads scope(g.m == 1 || g.n == 1 ? 1 : p.threads);
-  for (int64_t batch = 0; batch < (g.c.batch == 0 ? 1 : g.batch); ++batch) {
-    for (int64_t column = 0; column < g.n;) {
-      const int64_t columns = tile_extent(g.n - column, p.panels.columns);
-      for (int64_t row = 0; row < g.m;) {
-        const int64_t rows = tile_extent(g.m - row, p.panels.rows);
-        multiply_tile(p, {batch, row, column, rows, columns});
-        row += rows;
-      }
-      column += columns;
+  for (int64_t column = 0; column < g.n;) {
+    const int64_t columns = tile_extent(g.n - column, p.panels.columns);
+    for (int64_t row = 0; row < g.m;) {
+      const int64_t rows = tile_extent(g.m - row, p.panels.rows);
+      multiply_tile(p, {batch, row, column, rows, columns});
+      row += rows;
+    }
+    column += columns;
+  }
+}
+
+// Enough products for every thread, and none that share a panel.
+bool divides_batch(const Product& p) {
+  const GemmAttributes& g = p.g;
+  return p.threads > 1 && g.c.batch != 0 && p.panels.bytes() == 0 &&
+         (g.batch % p.threads == 0 || g.batch >= 4 * p.threads);
+}
+
+void multiply_batch(const Product& p) {
+  std::exception_ptr failure;
+#pragma omp parallel for num_threads(p.threads) schedule(static)
+  for (int64_t batch = 0; batch < p.g.batch; ++batch) {
+    try {
+      multiply_one(p, batch);
+    } catch (...) {
+#pragma omp critical
+      failure = std::current_exception();
     }
   }
+  if (failure) std::rethrow_exception(failure);
+}
+
+void multiply(const Product& p) {
+  const GemmAttributes& g = p.g;
+  if (divides_batch(p)) return multiply_batch(p);
+  // Of a matrix and a vector the library divides even 256 products among two threads.
+  const OpenMpThreads scope(g.m == 1 || g.n == 1 ? 1 : p.threads);
+  for (int64_t batch = 0; batch < (g.c.batch == 0 ? 1 : g.batch); ++batch) multiply_one(p, batch);
 }
 
 // Rows [first, m) of every batch of c.

@@ -116,6 +116,11 @@ void sum_squares(const KernelCall& call);
 
 void gemm(const KernelCall& call);
 
+void bias_gelu(const KernelCall& call);
+void add_layer_norm(const KernelCall& call);
+void gelu_grad_columns(const KernelCall& call);
+void layer_norm_grads(const KernelCall& call);
+
 void initialize(const KernelCall& call);
 void step_control(const KernelCall& call);
 void adamw(const KernelCall& call);

@@ -28,6 +28,10 @@ constexpr std::array<Kernel, kOpCount> cpu_kernels() {
   set(Op::kEmbeddingGrad, cpu::embedding_grad);
   set(Op::kCrossEntropy, cpu::cross_entropy);
   set(Op::kCrossEntropyGrad, cpu::cross_entropy_grad);
+  set(Op::kBiasGelu, cpu::bias_gelu);
+  set(Op::kAddLayerNorm, cpu::add_layer_norm);
+  set(Op::kGeluGradColumns, cpu::gelu_grad_columns);
+  set(Op::kLayerNormGrads, cpu::layer_norm_grads);
   set(Op::kInitialize, cpu::initialize);
   set(Op::kSumSquares, cpu::sum_squares);
   set(Op::kStepControl, cpu::step_control);
