@@ -8,11 +8,11 @@
 #   STEPS=50 bash examples/scale_out.sh            longer runs, steadier rates
 #   bash examples/scale_out.sh --json              the figures as JSON on standard output
 #
-# The figures are also written to scale_out.json, and each run's folder to runs/scale_out/.
+# The figures are also written to runs/scale_out/scale_out.json, beside the folders of the runs.
 set -euo pipefail
 
 sequences=16
-steps=${STEPS:-20}
+steps=${STEPS:-15}
 warm_up=5  # steps that do not count towards tokens/s
 text=
 if [[ -n ${DATA:-} ]]; then
@@ -69,6 +69,7 @@ if ((EUID == 0)); then
 fi
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 folder=runs/scale_out
+figures=$folder/scale_out.json
 rm -rf "$folder"
 mkdir -p "$folder"
 
@@ -116,13 +117,13 @@ run_all() {
   done
 }
 start=$SECONDS
-run_all | jq --slurp . >scale_out.json.part
-mv scale_out.json.part scale_out.json
-say "12 runs: $((SECONDS - start)) s; figures in scale_out.json"
+run_all | jq --slurp . >"$figures.part"
+mv "$figures.part" "$figures"
+say "12 runs: $((SECONDS - start)) s; figures in $figures"
 
 # 3. The table. "States" are parameters, gradients and optimizer state; MiB = 2^20 bytes.
 if [[ $json == yes ]]; then
-  cat scale_out.json >&3
+  cat "$figures" >&3
   exit 0
 fi
 {
@@ -133,7 +134,7 @@ fi
      (.planned.memory | .parameters + .gradients + .optimizer_state | mib),
      (.planned.memory.gathered_parameters | mib), (.planned.memory.peak | mib),
      (.measured.memory_peak | mib), (.planned.sent_bytes | mib), (.measured.sent_bytes | mib),
-     .loss, (if .oversubscribed then "oversubscribed" else "" end)] | @tsv' scale_out.json |
+     .loss, (if .oversubscribed then "oversubscribed" else "" end)] | @tsv' "$figures" |
     while IFS=$'\t' read -r ranks threads stage rate states gathered peak resident sent wire loss note; do
       printf '%5d %7d %5d %9.0f %8.1f %8.1f %9.1f %9.1f %9.1f %9.1f %9.4f  %s\n' "$ranks" \
         "$threads" "$stage" "$rate" "$states" "$gathered" "$peak" "$resident" "$sent" "$wire" \

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "memory/arena.h"
 #include "runtime/cli/search.h"
 #include "runtime/cli/settings.h"
@@ -12,11 +14,11 @@ namespace {
 
 constexpr size_t kLines = 4;  // beside the first one: an error has at most five
 
-// " (+33 %)", "" where it is as before.
+// " (+33 %)", "" where it is nearly as before.
 std::string changed_by(int64_t now, int64_t before) {
-  if (now == before || before == 0) return "";
+  if (before == 0) return "";
   const double percent = 100.0 * (static_cast<double>(now) / static_cast<double>(before) - 1.0);
-  return fmt::format(" ({:+.0f} %)", percent);
+  return std::abs(percent) < 0.5 ? "" : fmt::format(" ({:+.0f} %)", percent);
 }
 
 std::string line(const SearchBase& base, const Candidate& c, const Totals& before,

@@ -35,7 +35,8 @@ enum Setting : unsigned {
 struct Change {
   std::vector<std::string> sets;  // FIELD=VALUE
   unsigned settings = 0;          // those that differ; a policy and its preset are one
-  bool changes_results = false;   // training gives other numbers than the base's
+  bool changes_results =
+      false;  // training gives other numbers than the base's, not by rounding alone
 
   int count() const { return std::popcount(settings); }
 };

@@ -3,8 +3,9 @@
     python3 -m venv /tmp/torch && /tmp/torch/bin/pip install torch
     /tmp/torch/bin/python tests/benchmarks/versus_torch.py --memwall build/memwall
 
-First every way that torch_step.py knows to run PyTorch is tried (eager; torch.compile; with
-max-autotune), and the fastest is kept: its best settings. Then rounds of `memwall bench step`,
+First PyTorch's best settings are looked for: eager with the C library's allocator as it comes, with
+freed memory kept (so that a step's large tensors do not fault in every page again) and with that in
+huge pages; then, with the best of these, torch.compile and its max-autotune. Then rounds of `memwall bench step`,
 PyTorch, `memwall bench step`, PyTorch ... follow. The table shows the median of the rounds' medians
 and of their fastest steps, and the ratio of tokens/s. --json FILE also writes the figures.
 """
@@ -18,13 +19,16 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-MODELS = {"GPT-2 124M": HERE / "gpt2-124m.textproto",
-          "6 layers of 384": HERE / "width-384.textproto"}
-VARIANTS = ("eager", "compile", "max-autotune")
+MODELS = ("gpt2-124m", "width-384")  # configurations beside this file
+COMPILED = ("compile", "max-autotune")  # of torch_step.py, beside eager
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+               "MALLOC_TOP_PAD_": str(1 << 26)}
+ALLOCATION = {"": {}, ", memory kept": KEEP_MEMORY,
+              ", huge pages kept": dict(KEEP_MEMORY, THP_MEM_ALLOC_ENABLE="1")}
 
 
-def run(command, threads):
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+def run(command, threads, settings):
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), **settings)
     done = subprocess.run([str(word) for word in command], env=environment, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     if done.returncode != 0:
@@ -36,34 +40,45 @@ def run(command, threads):
 
 def run_memwall(options, config):
     return run([options.memwall, "bench", "step", config, "--steps", options.steps, "--json"],
-               options.threads)
+               options.threads, {})
 
 
-def run_torch(options, config, variant, steps):
+def run_torch(options, config, variant, settings, steps):
     return run([sys.executable, HERE / "torch_step.py", config, "--variant", variant, "--threads",
-                options.threads, "--steps", steps], options.threads)
+                options.threads, "--steps", steps], options.threads, settings)
 
 
 def middle(results, name):
     return statistics.median(result[name] for result in results)
 
 
-def compare(options, name, config):
-    tried = {variant: run_torch(options, config, variant, max(3, options.steps // 2))
-             for variant in VARIANTS}
-    best = min(tried, key=lambda variant: tried[variant]["step_seconds_min"])
+def compare(options, name):
+    config = HERE / f"{name}.textproto"
+    tried = {}  # seconds of a step, by what was tried: (variant, allocation)
+
+    def attempt(variant, allocation):
+        result = run_torch(options, config, variant, ALLOCATION[allocation],
+                           max(3, options.steps // 2))
+        tried[variant, allocation] = result["step_seconds_min"]
+
+    for allocation in ALLOCATION:
+        attempt("eager", allocation)
+    allocation = min(tried, key=tried.get)[1]
+    for variant in COMPILED:
+        attempt(variant, allocation)
+    best = min(tried, key=tried.get)
     ours, theirs = [], []
     for _ in range(options.rounds):
         ours.append(run_memwall(options, config))
-        theirs.append(run_torch(options, config, best, options.steps))
+        theirs.append(run_torch(options, config, best[0], ALLOCATION[best[1]], options.steps))
     if {o["parameters"] for o in ours} != {t["parameters"] for t in theirs}:
         raise SystemExit(f"{name}: the two models have different sizes")
     tokens = ours[0]["tokens"]
     return {
         "model": name,
         "torch": theirs[0]["torch"],
-        "variants": {v: tried[v]["step_seconds_min"] for v in tried},
-        "best": best,
+        "variants": {"".join(key): seconds for key, seconds in tried.items()},
+        "best": "".join(best),
         "tokens": tokens,
         "memwall_step_seconds": middle(ours, "step_seconds"),
         "torch_step_seconds": middle(theirs, "step_seconds"),
@@ -90,14 +105,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memwall", default="build/memwall")
+    parser.add_argument("--model", choices=MODELS, help="only this one")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="measured, a round and side")
     parser.add_argument("--json", help="a file for the figures")
     options = parser.parse_args()
     rows = []
-    for name, config in MODELS.items():
-        rows.append(compare(options, name, config))
+    for name in [options.model] if options.model else MODELS:
+        rows.append(compare(options, name))
         show(rows[-1])
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

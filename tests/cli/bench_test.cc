@@ -209,6 +209,20 @@ TEST_F(BenchCommand, CollectivesAreVerified) {
   EXPECT_EQ(found["collectives"].size(), 24u);
 }
 
+TEST_F(BenchCommand, HelpNamesEveryOption) {
+  const std::vector<std::vector<std::string>> kinds = {
+      {"step", "CONFIG", "--set", "--steps", "--json", "counter-based"},
+      {"gemm", "CONFIG", "--set", "--shape", "--seconds", "--json"},
+      {"collectives", "--bytes", "--rounds", "--json"}};
+  for (const auto& kind : kinds) {
+    const Outcome help = place.memwall({"bench", kind[0], "--help"});
+    EXPECT_EQ(help.exit_code, 0);
+    for (size_t i = 1; i < kind.size(); ++i) {
+      EXPECT_NE(help.out.find(kind[i]), std::string::npos) << kind[i] << " in\n" << help.out;
+    }
+  }
+}
+
 TEST_F(BenchCommand, WrongWords) {
   expect_error({}, {"gemm, collectives, step"});
   expect_error({"steps"}, {"'steps'", "gemm, collectives, step"});

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "comm/self/self_communicator.h"
 #include "runtime/base/error.h"
 
 namespace memwall {
@@ -71,6 +72,27 @@ TEST(Settings, Compile) {
   EXPECT_TRUE(s.train && s.evaluate && !s.next_token);
 }
 
+TEST(Settings, Sgd) {
+  config::Config c = parse("optimizer { kind: SGD momentum: 0.9 weight_decay: 0.01 }");
+  config::Config whole = tiny();
+  *whole.mutable_optimizer() = c.optimizer();
+  const auto sgd = std::get<SgdSettings>(compile_settings(whole, 2).optimizer);
+  EXPECT_EQ(sgd.momentum, 0.9);
+  EXPECT_EQ(sgd.weight_decay, 0.01);
+}
+
+// A plan made without a machine takes all ranks to be on one host.
+TEST(Settings, Transport) {
+  config::Config c = tiny();
+  EXPECT_EQ(compile_settings(c, 1).transport, Transport::kMpi);
+  EXPECT_EQ(compile_settings(c, 2).transport, Transport::kSharedMemory);
+  EXPECT_EQ(compile_settings(c, 1024).transport, Transport::kMpi);
+  c.mutable_communication()->set_transport(config::Communication::MPI);
+  EXPECT_EQ(compile_settings(c, 2).transport, Transport::kMpi);
+  c.mutable_communication()->set_transport(config::Communication::SHARED_MEMORY);
+  EXPECT_EQ(compile_settings(c, 1024).transport, Transport::kSharedMemory);
+}
+
 TEST(Settings, Train) {
   const TrainSettings s = train_settings(tiny(), 2);
   EXPECT_EQ(s.steps, 40);
@@ -109,9 +131,10 @@ TEST(Settings, Data) {
 }
 
 TEST(Settings, InferenceIsShardedOnSeveralRanksOnly) {
-  EXPECT_EQ(inference_settings(1).zero_stage, 0);
-  EXPECT_EQ(inference_settings(4).zero_stage, 3);
-  EXPECT_FALSE(inference_settings(4).train);
+  const SelfCommunicator self;
+  EXPECT_EQ(inference_settings(self).ranks, 1);
+  EXPECT_EQ(inference_settings(self).zero_stage, 0);
+  EXPECT_FALSE(inference_settings(self).train);
 }
 
 TEST(Budget, UnsetIsNone) {

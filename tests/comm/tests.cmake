@@ -19,7 +19,3 @@ target_link_libraries(failing_job PRIVATE memwall_comm)
 memwall_test(failure_test ROOMS comm LABELS comm)
 target_compile_definitions(failure_test PRIVATE MEMWALL_FAILING_JOB="$<TARGET_FILE:failing_job>")
 add_dependencies(failure_test failing_job)
-
-# Not a test: see its head.
-add_executable(comm_bench EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/tests/benchmarks/comm_bench.cc)
-target_link_libraries(comm_bench PRIVATE memwall_comm memwall_memory)

@@ -332,13 +332,13 @@ TEST(PlanMutants, OverlappingLifetimesAreCaught) {
   const Program& program = plan.program("last_micro");
   // The first block's saved activation, placed where the second block writes.
   for (size_t i = 0; i < program.steps.size(); ++i) {
-    if (program.steps[i].name != "block0/mlp/gelu") continue;
+    if (program.steps[i].name != "block0/mlp/fc1.bias+gelu") continue;
     Plan mutant = plan;
     Program& p = program_of(mutant, "last_micro");
-    const int32_t value = p.steps[i].outputs[0].value;
+    const int32_t value = p.steps[i].outputs[1].value;
     int64_t other = -1;
     for (const Step& s : p.steps) {
-      if (s.name == "block1/mlp/gelu") other = s.outputs[0].base;
+      if (s.name == "block1/mlp/fc1.bias+gelu") other = s.outputs[1].base;
     }
     ASSERT_GE(other, 0);
     for (Step& s : p.steps) {

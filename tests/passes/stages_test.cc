@@ -142,6 +142,28 @@ TEST(Stages, ManyRanksAgreeWithOne) {
   }
 }
 
+TEST(Stages, AgreeBitwiseWithSgd) {
+  for (DType dtype : {DType::kF32, DType::kF16}) {
+    for (double momentum : {0.0, 0.9}) {
+      std::vector<Outcome> outcomes;
+      for (int64_t stage : {0, 1, 2, 3}) {
+        CompileSettings settings = settings_of(stage, 1, 0);
+        settings.optimizer = SgdSettings{.momentum = momentum, .weight_decay = 0.1};
+        TinyRun run(dropping(dtype), settings, world());
+        outcomes.push_back(outcome_of(run, 4, 0.1));
+        EXPECT_EQ(outcomes.back(), outcomes.front()) << "stage " << stage;
+        const int64_t kept = momentum > 0.0 ? 1 : 0;
+        int64_t moments = 0;
+        for (const Slot& slot : run.plan().slots) {
+          moments += slot.kind == SlotKind::kMoment1 || slot.kind == SlotKind::kMoment2;
+        }
+        EXPECT_EQ(moments, kept * static_cast<int64_t>(run.plan().units.size()));
+      }
+      EXPECT_NE(outcomes[0].steps[0].loss, outcomes[0].steps[3].loss);
+    }
+  }
+}
+
 // Through shared windows the sums are the same, whatever is in flight and when.
 TEST_P(StagesIn, DoNotDependOnTheTransport) {
   for (int64_t stage : {0, 1, 2, 3}) {

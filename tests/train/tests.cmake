@@ -4,3 +4,5 @@ memwall_test(trainer_test ROOMS train passes model RANKS 1 2 LABELS train
   LIBRARIES ${train_libraries})
 memwall_test(checkpoint_test ROOMS train passes model RANKS 1 2 LABELS train
   LIBRARIES ${train_libraries})
+memwall_test(mixed_precision_test ROOMS train passes model RANKS 1 2 LABELS train
+  LIBRARIES ${train_libraries})

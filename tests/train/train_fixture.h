@@ -60,6 +60,7 @@ struct TinySettings {
   int64_t micro_steps = 1;
   int64_t hidden = 32;
   DType dtype = DType::kF32;
+  OptimizerSettings optimizer = {};
 };
 
 inline GptSpec tiny_model(const TinySettings& tiny) {
@@ -83,6 +84,7 @@ inline Plan tiny_plan(const TinySettings& tiny, int64_t ranks) {
   settings.micro_steps = tiny.micro_steps;
   settings.init_seed = 5;
   settings.grad_clip = 1.0;
+  settings.optimizer = tiny.optimizer;
   return compile(Gpt2(tiny_model(tiny)), settings);
 }
 

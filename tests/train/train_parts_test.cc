@@ -122,6 +122,8 @@ TEST(PlanJson, HoldsTheInterfacesKeys) {
   EXPECT_EQ(json["plan_hash"].get<std::string>().size(), 16u);
   EXPECT_EQ(json["memory"]["peak"], round_up(plan.arena_bytes, plan.page_bytes));
   EXPECT_EQ(json["memory"]["lower_bound"], plan.totals.lower_bound);
+  EXPECT_EQ(json["transport"], "MPI");
+  EXPECT_EQ(json["memory"]["windows"], 0);
   EXPECT_EQ(json["memory"]["communication"],
             plan.totals.at_peak[static_cast<size_t>(Category::kCommunication)]);
   EXPECT_EQ(json["traffic"]["reduce_scatter"]["calls"], 14);

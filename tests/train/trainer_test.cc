@@ -70,6 +70,11 @@ TEST(Trainer, ResumesBitwiseInFp64) {
   expect_bitwise_resumption({.stage = 3, .micro_steps = 2, .dtype = DType::kF64});
 }
 
+TEST(Trainer, ResumesBitwiseWithSgd) {
+  expect_bitwise_resumption({.stage = 3, .optimizer = SgdSettings{.momentum = 0.9}});
+  expect_bitwise_resumption({.stage = 1, .dtype = DType::kF16, .optimizer = SgdSettings{}});
+}
+
 TEST(Trainer, ResumesAtAnotherStage) {
   const SharedFolder folder;
   {
@@ -205,7 +210,9 @@ void check_metrics_line(const json& line, int64_t global_tokens) {
     const std::string name(name_of(static_cast<Category>(c)));
     EXPECT_GE(memory.at("maximum").at(name).get<int64_t>(), memory.at(name).get<int64_t>()) << name;
   }
-  EXPECT_EQ(memory.size(), kCategoryCount + 4);
+  EXPECT_EQ(memory.size(), kCategoryCount + 6);
+  EXPECT_EQ(memory.at("windows"), 0) << "the ranks of this test exchange messages";
+  EXPECT_EQ(memory.at("windows_mapped"), at_path(line, "/measured/memory/windows_mapped"));
   EXPECT_GE(memory.at("peak").get<int64_t>(), 1);
   EXPECT_GE(memory.at("lower_bound").get<int64_t>(), 1);
   EXPECT_EQ(memory.at("page_bytes"), 4096);

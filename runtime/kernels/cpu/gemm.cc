@@ -1,13 +1,11 @@
-// Products with FP32 arithmetic go to oneDNN's sgemm, FP64 to PlainGemm. Products of a batch (heads)
-// are divided among threads, one whole product each, where they come out even: 1.02 to 1.2 times as
-// fast as dividing each, over GPT-2's attention.
+// Products with FP32 arithmetic go to the library's sgemm, FP64 to PlainGemm. Products of a batch
+// (heads) are divided among threads, one whole product each, where they come out even: 1.02 to 1.2
+// times as fast as dividing each, over GPT-2's attention.
 //
 // A product of 16-bit operands has the bits of the FP32 product of the same values, rounded once:
 // panels keep the operands' transposition, and the steps in k are the same. (Checked on AVX-512;
 // elsewhere sgemm's bits may depend on the height of a call.)
 #include "runtime/kernels/gemm.h"
-
-#include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
 #include <exception>
@@ -17,6 +15,7 @@
 #include "runtime/base/gemm_panels.h"
 #include "runtime/kernels/cpu/launch.h"
 #include "runtime/kernels/cpu/openmp_threads.h"
+#include "runtime/kernels/cpu/sgemm.h"
 #include "runtime/kernels/panel.h"
 
 namespace memwall::cpu {
@@ -83,17 +82,21 @@ struct Product {
 };
 
 // c = alpha a b (+ c) for one step of k.
-void sgemm(const Product& p, const Tile& tile, int64_t depth, const Matrix& a, const Matrix& b,
-           const Matrix& c, bool add) {
-  const dnnl_status_t status =
-      dnnl_sgemm(p.a.layout.transpose, p.b.layout.transpose, tile.rows, tile.columns, depth,
-                 static_cast<float>(p.g.alpha), a.data, a.leading, b.data, b.leading,
-                 add ? 1.0f : 0.0f, c.data, c.leading);
-  if (status != dnnl_success) {
-    throw Error("dnnl_sgemm failed with status " + std::to_string(status) +
-                " for m = " + std::to_string(tile.rows) + ", n = " + std::to_string(tile.columns) +
-                ", k = " + std::to_string(depth));
-  }
+void multiply_step(const Product& p, const Tile& tile, int64_t depth, const Matrix& a,
+                   const Matrix& b, const Matrix& c, bool add) {
+  sgemm({.transpose_a = p.a.layout.transpose,
+         .transpose_b = p.b.layout.transpose,
+         .m = tile.rows,
+         .n = tile.columns,
+         .k = depth,
+         .alpha = static_cast<float>(p.g.alpha),
+         .a = a.data,
+         .lda = a.leading,
+         .b = b.data,
+         .ldb = b.leading,
+         .beta = add ? 1.0f : 0.0f,
+         .c = c.data,
+         .ldc = c.leading});
 }
 
 // A tile of c, of one batch, or summed over all batches from the tile's on. Sums stay in FP32.
@@ -109,8 +112,8 @@ void multiply_tile(const Product& p, const Tile& tile) {
       const Tile right{batch, k, tile.column, depth, tile.columns};
       p.a.to_panel(left, p.threads);
       p.b.to_panel(right, p.threads);
-      sgemm(p, tile, depth, p.a.matrix(left), p.b.matrix(right), c,
-            p.accumulate || batch > tile.batch || k > 0);
+      multiply_step(p, tile, depth, p.a.matrix(left), p.b.matrix(right), c,
+                    p.accumulate || batch > tile.batch || k > 0);
     }
   }
   p.c.from_panel(tile, p.threads);

@@ -1,13 +1,10 @@
 #include "runtime/kernels/library_gemm.h"
 
-#include <oneapi/dnnl/dnnl.h>
-
-#include <string>
 #include <utility>
 
-#include "runtime/base/error.h"
 #include "runtime/base/gemm_panels.h"
 #include "runtime/kernels/cpu/openmp_threads.h"
+#include "runtime/kernels/cpu/sgemm.h"
 
 namespace memwall {
 
@@ -27,13 +24,19 @@ void library_gemm(const GemmAttributes& given, const float* a, const float* b, f
   const cpu::OpenMpThreads scope(threads);
   for (int64_t batch = 0; batch < g.batch; ++batch) {
     const bool add = accumulate || (g.c.batch == 0 && batch > 0);
-    const dnnl_status_t status =
-        dnnl_sgemm(of_a.transpose, of_b.transpose, g.m, g.n, g.k, static_cast<float>(g.alpha),
-                   a + batch * g.a.batch, of_a.leading, b + batch * g.b.batch, of_b.leading,
-                   add ? 1.0f : 0.0f, c + batch * g.c.batch, of_c.leading);
-    if (status != dnnl_success) {
-      throw Error("dnnl_sgemm failed with status " + std::to_string(status));
-    }
+    cpu::whole_sgemm({.transpose_a = of_a.transpose,
+                      .transpose_b = of_b.transpose,
+                      .m = g.m,
+                      .n = g.n,
+                      .k = g.k,
+                      .alpha = static_cast<float>(g.alpha),
+                      .a = a + batch * g.a.batch,
+                      .lda = of_a.leading,
+                      .b = b + batch * g.b.batch,
+                      .ldb = of_b.leading,
+                      .beta = add ? 1.0f : 0.0f,
+                      .c = c + batch * g.c.batch,
+                      .ldc = of_c.leading});
   }
 }
 

@@ -1,7 +1,5 @@
 #include "runtime/kernels/machine.h"
 
-#include <oneapi/dnnl/dnnl.h>
-
 #include <chrono>
 #include <vector>
 
@@ -22,10 +20,8 @@ std::string cpu_features() {
   add(__builtin_cpu_supports("avx512vnni"), "avx512vnni");
   add(__builtin_cpu_supports("avx2"), "avx2");
   add(__builtin_cpu_supports("fma"), "fma");
-  const dnnl_version_t* dnnl = dnnl_version();
   out.append("compiled for " MEMWALL_ARCH ", ").append(std::to_string(kRegisterBytes));
-  out.append("-byte registers; oneDNN ").append(std::to_string(dnnl->major)).append(".");
-  out.append(std::to_string(dnnl->minor)).append(".").append(std::to_string(dnnl->patch));
+  out.append("-byte registers; ").append(gemm_library());
   return out;
 }
 
