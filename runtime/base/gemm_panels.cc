@@ -12,6 +12,7 @@ namespace {
 // 1.05 to 1.2 with 512, over GPT-2's shapes) and cost memory: 4 MiB of c, 1 of a and b each.
 constexpr int64_t kResultTile = 1024, kOperandTile = 4096;
 constexpr int64_t kAlignment = 64;
+constexpr int64_t kSetsBytes = int64_t{2} << 20;
 
 Strides transposed(const Strides& s) {
   return {s.batch, s.column, s.row};
@@ -64,6 +65,9 @@ GemmPanels gemm_panels(const GemmAttributes& g, DType a, DType b, DType c) {
   if (!a_in_place) panels.a_bytes = panel_bytes(panels.rows, depth);
   if (!b_in_place) panels.b_bytes = panel_bytes(depth, panels.columns);
   if (!c_in_place) panels.c_bytes = panel_bytes(panels.rows, panels.columns);
+  if (g.c.batch != 0) {
+    panels.sets = std::clamp(kSetsBytes / panels.set_bytes(), int64_t{1}, g.batch);
+  }
   return panels;
 }
 

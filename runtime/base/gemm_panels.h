@@ -31,9 +31,11 @@ GemmAttributes transposed(const GemmAttributes& g);
 struct GemmPanels {
   int64_t rows = 0, columns = 0;                  // of the largest tile of c
   int64_t a_bytes = 0, b_bytes = 0, c_bytes = 0;  // multiples of 64; 0: read or written in place
-  int64_t bytes() const { return a_bytes + b_bytes + c_bytes; }
+  int64_t sets = 1;  // of panels: as many products of a batch can be computed at once
+  int64_t set_bytes() const { return a_bytes + b_bytes + c_bytes; }
+  int64_t bytes() const { return sets * set_bytes(); }
 };
-// Of a product whose result is not transposed. Together at most 8 MiB.
+// Of a product whose result is not transposed. A set is at most 8 MiB; several together, 2 MiB.
 GemmPanels gemm_panels(const GemmAttributes& g, DType a, DType b, DType c);
 
 // The rows or columns of the next tile where `left` are left and a tile has at most `most`. A last

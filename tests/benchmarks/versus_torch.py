@@ -5,9 +5,10 @@
 
 First PyTorch's best settings are looked for: eager with the C library's allocator as it comes, with
 freed memory kept (so that a step's large tensors do not fault in every page again) and with that in
-huge pages; then, with the best of these, torch.compile and its max-autotune. Then rounds of `memwall bench step`,
-PyTorch, `memwall bench step`, PyTorch ... follow. The table shows the median of the rounds' medians
-and of their fastest steps, and the ratio of tokens/s. --json FILE also writes the figures.
+huge pages; then, with the best of these, torch.compile and its max-autotune. Then rounds follow of
+`memwall bench step`, PyTorch, `memwall bench step`, PyTorch ... The table shows the median of the
+rounds' medians and of their fastest steps, and the ratio of tokens/s. --json FILE also writes the
+figures.
 """
 
 import argparse

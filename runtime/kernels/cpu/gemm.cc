@@ -133,22 +133,34 @@ void multiply_one(const Product& p, int64_t batch) {
   }
 }
 
-// Enough products for every thread, and none that share a panel.
-bool divides_batch(const Product& p) {
+// How many threads compute whole products of the batch: as many as come out even and have panels of
+// their own; 1: they divide each product instead.
+int64_t batch_team(const Product& p) {
   const GemmAttributes& g = p.g;
-  return p.threads > 1 && g.c.batch != 0 && p.panels.bytes() == 0 &&
-         (g.batch % p.threads == 0 || g.batch >= 4 * p.threads);
+  if (g.c.batch == 0) return 1;
+  const bool in_place = p.panels.set_bytes() == 0;
+  const int64_t team = in_place ? p.threads : std::min<int64_t>(p.threads, p.panels.sets);
+  return g.batch % team == 0 || g.batch >= 4 * team ? team : 1;
 }
 
-void multiply_batch(const Product& p) {
+void multiply_batch(const Product& p, int64_t team) {
   std::exception_ptr failure;
-#pragma omp parallel for num_threads(p.threads) schedule(static)
-  for (int64_t batch = 0; batch < p.g.batch; ++batch) {
-    try {
-      multiply_one(p, batch);
-    } catch (...) {
+#pragma omp parallel num_threads(static_cast<int>(team))
+  {
+    Product mine = p;
+    mine.threads = 1;
+    const int64_t floats = omp_get_thread_num() * p.panels.set_bytes() / size_of(DType::kF32);
+    for (Operand* o : {&mine.a, &mine.b, &mine.c}) {
+      if (o->panel != nullptr) o->panel += floats;
+    }
+#pragma omp for schedule(static)
+    for (int64_t batch = 0; batch < p.g.batch; ++batch) {
+      try {
+        multiply_one(mine, batch);
+      } catch (...) {
 #pragma omp critical
-      failure = std::current_exception();
+        failure = std::current_exception();
+      }
     }
   }
   if (failure) std::rethrow_exception(failure);
@@ -156,7 +168,8 @@ void multiply_batch(const Product& p) {
 
 void multiply(const Product& p) {
   const GemmAttributes& g = p.g;
-  if (divides_batch(p)) return multiply_batch(p);
+  const int64_t team = p.threads > 1 ? batch_team(p) : 1;
+  if (team > 1) return multiply_batch(p, team);
   // Of a matrix and a vector the library divides even 256 products among two threads.
   const OpenMpThreads scope(g.m == 1 || g.n == 1 ? 1 : p.threads);
   for (int64_t batch = 0; batch < (g.c.batch == 0 ? 1 : g.batch); ++batch) multiply_one(p, batch);
