@@ -55,13 +55,17 @@ struct Operand {
     if (panel == nullptr) return {tensor.as<float>() + offset(t), layout.leading};
     return {panel, length(t)};
   }
-  void to_panel(const Tile& t, int threads) const {
+  // f(kernel) where there is a panel; a row of the kernel copies one line of it.
+  template <class F>
+  void with_copy(const Tile& t, const F& f) const {
     if (panel == nullptr) return;
     with_operand_type<float>(tensor.dtype, [&]<class S>(S) {
-      const CopyLines<float, S> kernel{
-          tensor.as<const S>() + offset(t), line(), step(), panel, length(t), 1, length(t)};
-      launch(threads, lines(t), length(t), kernel);
+      f(CopyLines<float, S>{tensor.as<const S>() + offset(t), line(), step(), panel, length(t), 1,
+                            length(t)});
     });
+  }
+  void to_panel(const Tile& t, int threads) const {
+    with_copy(t, [&](const auto& copy) { launch(threads, lines(t), length(t), copy); });
   }
   void from_panel(const Tile& t, int threads) const {
     if (panel == nullptr) return;
@@ -72,6 +76,29 @@ struct Operand {
     });
   }
 };
+
+// Both by one launch: starting threads costs as much as copying a small panel.
+void to_panels(const Operand& a, const Tile& left, const Operand& b, const Tile& right,
+               int threads) {
+  if (a.panel == nullptr || b.panel == nullptr) {
+    a.to_panel(left, threads);
+    b.to_panel(right, threads);
+    return;
+  }
+  a.with_copy(left, [&](const auto& copy_a) {
+    b.with_copy(right, [&](const auto& copy_b) {
+      const int64_t lines = a.lines(left), all = lines + b.lines(right);
+      launch(threads, all, std::max(a.length(left), b.length(right)),
+             [&](auto& team, int64_t line) {
+               if (line < lines) {
+                 copy_a(team, line);
+               } else {
+                 copy_b(team, line - lines);
+               }
+             });
+    });
+  });
+}
 
 struct Product {
   GemmAttributes g;  // limited; the result not transposed
@@ -110,8 +137,7 @@ void multiply_tile(const Product& p, const Tile& tile) {
       const int64_t depth = std::min(kGemmDepth, g.k - k);
       const Tile left{batch, tile.row, k, tile.rows, depth};
       const Tile right{batch, k, tile.column, depth, tile.columns};
-      p.a.to_panel(left, p.threads);
-      p.b.to_panel(right, p.threads);
+      to_panels(p.a, left, p.b, right, p.threads);
       multiply_step(p, tile, depth, p.a.matrix(left), p.b.matrix(right), c,
                     p.accumulate || batch > tile.batch || k > 0);
     }
@@ -145,7 +171,7 @@ int64_t batch_team(const Product& p) {
 
 void multiply_batch(const Product& p, int64_t team) {
   std::exception_ptr failure;
-#pragma omp parallel num_threads(static_cast<int>(team))
+#pragma omp parallel num_threads(static_cast <int>(team))
   {
     Product mine = p;
     mine.threads = 1;
