@@ -193,7 +193,7 @@ Json to_json(const std::vector<Product>& products, const BenchGemmOptions& optio
 
 std::string to_text(const std::vector<Product>& products, const Job& job) {
   TextTable table({"product", "batch", "m", "n", "k", "layout", "calls", "kernel", "kernel FP16",
-                   "dnnl_sgemm"});
+                   gemm_library()});
   for (const Product& p : products) {
     const GemmAttributes g = p.call.limited();
     std::string name = *p.names.begin();

@@ -225,8 +225,9 @@ std::string to_text(const Bench& bench, const StepMeasurement& m, const BenchSte
   const bool other = is_half(bench);
   row("the whole step", m.step);
   row(other ? "its products in FP32, our kernel" : "its products, our kernel", m.kernel);
-  row(other ? "its products in FP32, plain dnnl_sgemm" : "its products, plain dnnl_sgemm",
-      m.library);
+  const std::string plain =
+      fmt::format("its products{}, plain {}", other ? " in FP32" : "", gemm_library());
+  row(plain.c_str(), m.library);
   row("its products in FP16, our kernel", m.half);
   out += times.text();
   out += fmt::format(

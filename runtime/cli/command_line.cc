@@ -152,7 +152,7 @@ void add_generate(CLI::App& app, Options& o, Verb& chosen) {
 void add_bench_gemm(CLI::App& bench, BenchGemmOptions& g, Verb& chosen) {
   CLI::App* verb = add_verb(bench, "gemm",
                             "Products one by one: the kernel in FP32 and FP16 beside one call of "
-                            "dnnl_sgemm.",
+                            "the library behind it.",
                             chosen, in_a_job([&g](Job& job) { return bench_gemm_verb(g, job); }));
   add_config(*verb, g.config, false);
   verb->add_option(

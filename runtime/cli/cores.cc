@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
+#include <system_error>
 
 #include "runtime/base/error.h"
 
@@ -60,28 +62,38 @@ std::vector<int> allowed_cores() {
   return cores;
 }
 
-int default_threads(std::span<const std::string> host_and_cores, size_t rank, int cores) {
-  const auto sharing = static_cast<int>(
-      std::count(host_and_cores.begin(), host_and_cores.end(), host_and_cores[rank]));
-  return std::max(1, cores / sharing);
+bool user_places_threads() {
+  return is_set("OMP_PROC_BIND") || is_set("OMP_PLACES") || is_set("GOMP_CPU_AFFINITY");
 }
 
-std::vector<int> pinned_places(std::span<const RankCores> ranks, size_t rank) {
-  int before = 0, all = 0;
+int default_threads(std::span<const RankCores> ranks, size_t rank) {
+  const auto sharing = std::count_if(ranks.begin(), ranks.end(), [&](const RankCores& other) {
+    return other.host == ranks[rank].host && other.cores == ranks[rank].cores;
+  });
+  return std::max(1, static_cast<int>(ranks[rank].cores.size()) / static_cast<int>(sharing));
+}
+
+std::vector<int> pinned_cores(std::span<const RankCores> ranks, size_t rank) {
+  const RankCores& mine = ranks[rank];
+  size_t before = 0, all = 0;
   for (size_t r = 0; r < ranks.size(); ++r) {
-    if (ranks[r].host_and_cores != ranks[rank].host_and_cores) continue;
-    if (r < rank) before += ranks[r].threads;
-    all += ranks[r].threads;
+    const RankCores& other = ranks[r];
+    if (other.host != mine.host) continue;
+    if (other.cores == mine.cores) {
+      if (r < rank) before += static_cast<size_t>(other.threads);
+      all += static_cast<size_t>(other.threads);
+    } else if (std::find_first_of(other.cores.begin(), other.cores.end(), mine.cores.begin(),
+                                  mine.cores.end()) != other.cores.end()) {
+      return {};
+    }
   }
-  std::vector<int> places;
-  if (all > ranks[rank].cores) return places;
-  for (int thread = 0; thread < ranks[rank].threads; ++thread) places.push_back(before + thread);
-  return places;
+  if (all != mine.cores.size()) return {};
+  const auto first = mine.cores.begin() + static_cast<int64_t>(before);
+  return {first, first + mine.threads};
 }
 
 bool pin_threads(std::span<const int> cores) {
-  if (is_set("OMP_PROC_BIND") || is_set("OMP_PLACES") || is_set("GOMP_CPU_AFFINITY")) return false;
-  if (cores.empty()) return false;
+  if (cores.empty() || user_places_threads()) return false;
   bool pinned = true;
 #pragma omp parallel num_threads(static_cast<int>(cores.size())) reduction(&& : pinned) \
     if (cores.size() > 1)
@@ -95,12 +107,16 @@ bool pin_threads(std::span<const int> cores) {
 }
 
 void wait_briefly_when_idle(char** argv) {
-  if (is_set("OMP_WAIT_POLICY") || is_set("GOMP_SPINCOUNT")) return;
-  // Some 20 microseconds: longer than most gaps between the parallel loops of a step, and as fast as
-  // spinning for ever on idle cores; sleeping at once (PASSIVE) made steps of two threads 1.3 times
-  // as long.
+  // A bound process would hand its binding, which is to one place, on to its second self.
+  if (is_set("OMP_WAIT_POLICY") || is_set("GOMP_SPINCOUNT") || user_places_threads()) return;
+  std::error_code error;
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error || std::string_view(self).find("/ld-linux") != std::string_view::npos) return;
+  // Some 20 microseconds: longer than most gaps between the parallel loops of a step, and as fast
+  // as spinning for ever on idle cores; sleeping at once (PASSIVE) made steps of two threads 1.3
+  // times as long.
   if (setenv("GOMP_SPINCOUNT", "10000", 1) != 0) return;
-  execv("/proc/self/exe", argv);
+  execv(self.c_str(), argv);
   // Not to be had: slower beside other programs, and no worse.
 }
 

@@ -58,9 +58,8 @@ Json machine() {
 
 Json environment_json(const Job& job, const std::vector<std::string>& command_line) {
   Json hosts = Json::array();
-  const std::string mine =
-      fmt::format("{} cores={} threads={}{}", host_name(), job.cores(), job.threads(),
-                  job.pinned() ? " pinned" : "");
+  const std::string mine = fmt::format("{} cores={} threads={}{}", host_name(), job.cores(),
+                                       job.threads(), job.pinned() ? " pinned" : "");
   for (const std::string& rank : job.comm().gather_text(mine)) hosts.push_back(rank);
   return {{"memwall", MEMWALL_VERSION},
           {"compiled_for", MEMWALL_ARCH},

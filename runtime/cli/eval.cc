@@ -14,7 +14,7 @@ namespace memwall {
 
 ExitCode eval_verb(const EvalOptions& options, Job& job) {
   const SavedRun run = open_saved_run(options.run);
-  job.connect(run.config.communication());
+  job.connect_for_inference(run.config.communication());
   Communicator& comm = job.comm();
   Dataset data;
   run_together(comm, [&] {

@@ -80,7 +80,7 @@ ExitCode generate_verb(const GenerateOptions& options, Job& job) {
   GptSpec spec = gpt_spec(run.config);
   const auto tokenizer = make_tokenizer(run.config.data().tokenizer());
   std::vector<int32_t> tokens = encode_prompt(*tokenizer, options.prompt, spec.vocabulary);
-  job.connect(run.config.communication());
+  job.connect_for_inference(run.config.communication());
   Communicator& comm = job.comm();
   check_agreement(comm, {{"checkpoint", run.checkpoint}});
 

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <omp.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
+#include <sstream>
 #include <vector>
 
 #include "comm/agree.h"
@@ -26,16 +28,9 @@ int requested_threads() {
   return text == nullptr ? 0 : std::atoi(text);
 }
 
-void warn_of_too_many_threads(std::span<const RankCores> ranks) {
-  for (size_t r = 0; r < ranks.size(); ++r) {
-    if (ranks[r].threads <= ranks[r].cores) continue;
-    const std::string& host = ranks[r].host_and_cores;
-    fmt::print(stderr,
-               "memwall: warning: rank {} on {} has {} threads but may use {} of its host's "
-               "cores (OMP_NUM_THREADS, or the launcher's binding)\n",
-               r, host.substr(0, host.find(' ')), ranks[r].threads, ranks[r].cores);
-    return;
-  }
+std::vector<int> numbers_in(const std::string& text) {
+  std::istringstream in(text);
+  return {std::istream_iterator<int>(in), {}};
 }
 
 }  // namespace
@@ -65,40 +60,51 @@ Job::Job() {
 }
 
 void Job::connect(const config::Communication& settings) {
-  const Transport transport =
-      choose_transport(asked_transport(settings), ranks(), ranks_on_host());
+  const Transport transport = choose_transport(asked_transport(settings), ranks(), ranks_on_host());
   connect(settings.timeout_seconds(), transport);
+}
+
+void Job::connect_for_inference(const config::Communication& settings) {
+  connect(settings.timeout_seconds(), choose_transport(std::nullopt, ranks(), ranks_on_host()));
 }
 
 void Job::connect(double timeout_seconds, Transport transport) {
   const int64_t shared_bytes = resident_shared_bytes();
   comm_ = make_communicator(session(), timeout_seconds, transport);
   outside_.mark("communicator", 0);
-  outside_.windows_mapped = resident_shared_bytes() - shared_bytes;
+  if (comm_->transport() == Transport::kSharedMemory) {
+    outside_.windows_mapped = resident_shared_bytes() - shared_bytes;
+  }
   place_threads();
 }
 
 // Collective.
 void Job::place_threads() {
   const std::vector<int> cores = allowed_cores();
-  cores_ = static_cast<int>(cores.size());
-  const std::vector<std::string> hosts =
-      comm_->gather_text(fmt::format("{} {}", host_name(), fmt::join(cores, ",")));
+  cores_ = user_places_threads() ? omp_get_num_procs() : static_cast<int>(cores.size());
+  const std::vector<std::string> hosts = comm_->gather_text(host_name());
+  const std::vector<std::string> lists =
+      comm_->gather_text(fmt::format("{}", fmt::join(cores, " ")));
+  std::vector<RankCores> all;
+  for (size_t r = 0; r < hosts.size(); ++r) all.push_back({hosts[r], numbers_in(lists[r]), 1});
   const auto mine = static_cast<size_t>(rank());
   const int requested = requested_threads();
-  threads_ = requested > 0 ? requested : default_threads(hosts, mine, cores_);
+  threads_ = requested > 0           ? requested
+             : user_places_threads() ? omp_get_max_threads()
+                                     : default_threads(all, mine);
 
   const auto counts =
       comm_->gather_all({static_cast<double>(threads_), static_cast<double>(cores_)});
-  std::vector<RankCores> all;
-  for (size_t r = 0; r < hosts.size(); ++r) {
-    all.push_back(
-        {hosts[r], static_cast<int>(counts[2 * r + 1]), static_cast<int>(counts[2 * r])});
+  for (size_t r = 0; r < all.size(); ++r) all[r].threads = static_cast<int>(counts[2 * r]);
+  pinned_ = pin_threads(pinned_cores(all, mine));
+  for (size_t r = 0; r < all.size() && speaks(); ++r) {
+    if (counts[2 * r] <= counts[2 * r + 1]) continue;
+    fmt::print(stderr,
+               "memwall: warning: rank {} on {} has {} threads but may use {} of its host's "
+               "cores (OMP_NUM_THREADS, or the launcher's binding)\n",
+               r, all[r].host, counts[2 * r], counts[2 * r + 1]);
+    break;
   }
-  std::vector<int> pinned;
-  for (const int place : pinned_places(all, mine)) pinned.push_back(cores[static_cast<size_t>(place)]);
-  pinned_ = pin_threads(pinned);
-  if (speaks()) warn_of_too_many_threads(all);
 }
 
 ExitCode Job::fail(const std::exception& error) const {

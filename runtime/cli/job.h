@@ -34,6 +34,8 @@ class Job {
   void connect(double timeout_seconds, Transport transport = Transport::kMpi);
   // As a configuration says.
   void connect(const config::Communication& settings);
+  // As suits this job, which may be placed otherwise than the one that trained.
+  void connect_for_inference(const config::Communication& settings);
   Communicator& comm() const { return *comm_; }
   // OMP_NUM_THREADS, else the cores that this process may use, divided among the ranks that may
   // use the same ones.

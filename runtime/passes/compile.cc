@@ -306,6 +306,11 @@ void check_budget(const Plan& plan, int64_t budget_bytes) {
         fmt::format("{}{} {:.1f} MiB", k ? ", " : "", name_of(static_cast<Category>(order[k])),
                     static_cast<double>(plan.totals.at_peak[order[k]]) / (1 << 20));
   }
+  const int64_t window = window_bytes_per_rank(plan.ranks, plan.transport);
+  if (window > 0) {
+    consumers += fmt::format(", and the window of shared memory {:.1f} MiB",
+                             static_cast<double>(window) / (1 << 20));
+  }
   throw BudgetError(
       fmt::format("the plan needs {:.1f} MiB a rank, {:.1f} MiB more than the budget; the largest "
                   "consumers are {}",

@@ -72,8 +72,8 @@ class Placer {
                                                  plan_.transport);
       extra.category = Category::kCommunication;
     } else if (node.op == Op::kAllReduce) {
-      extra.bytes =
-          all_reduce_receive_bytes(plan_.ranks, graph_.type(node.outputs[0]).shape.elements(), plan_.transport);
+      extra.bytes = all_reduce_receive_bytes(
+          plan_.ranks, graph_.type(node.outputs[0]).shape.elements(), plan_.transport);
       extra.category = Category::kCommunication;
     } else if (node.op == Op::kChunked) {
       extra.bytes = bodies_.placed(graph_, node).workspace_bytes;

@@ -101,10 +101,11 @@ class Selector {
 
   std::optional<Fusion> layer_norm_grads(const Node& grad, NodeId id) const {
     const ValueId dy = grad.inputs[0];
+    if (std::get<RowsAttributes>(grad.attributes).batch != 1) return {};
     NodeId scale = -1, shift = -1;
     for (NodeId reader : readers_[static_cast<size_t>(dy)]) {
       const Node& n = node(reader);
-      const bool sums = n.inputs[0] == dy && n.addends.empty() && reader < id;
+      const bool sums = !n.inputs.empty() && n.inputs[0] == dy && n.addends.empty() && reader < id;
       if (!sums || dtype(n.outputs[0]) != dtype(dy)) continue;
       const bool of_this_norm = n.op == Op::kLayerNormScaleGrad && n.inputs[1] == grad.inputs[1] &&
                                 n.inputs[2] == grad.inputs[3];

@@ -171,16 +171,18 @@ int64_t batch_team(const Product& p) {
 
 void multiply_batch(const Product& p, int64_t team) {
   std::exception_ptr failure;
-#pragma omp parallel num_threads(static_cast <int>(team))
+  // All threads, though some may have nothing to do: a smaller team would end the others.
+#pragma omp parallel num_threads(p.threads)
   {
+    const int64_t thread = omp_get_thread_num();
     Product mine = p;
     mine.threads = 1;
-    const int64_t floats = omp_get_thread_num() * p.panels.set_bytes() / size_of(DType::kF32);
+    const int64_t floats = thread * p.panels.set_bytes() / size_of(DType::kF32);
     for (Operand* o : {&mine.a, &mine.b, &mine.c}) {
       if (o->panel != nullptr) o->panel += floats;
     }
-#pragma omp for schedule(static)
-    for (int64_t batch = 0; batch < p.g.batch; ++batch) {
+    const int64_t end = thread < team ? p.g.batch * (thread + 1) / team : 0;
+    for (int64_t batch = p.g.batch * thread / team; batch < end; ++batch) {
       try {
         multiply_one(mine, batch);
       } catch (...) {
