@@ -29,8 +29,8 @@ class Communicator {
 
   // whole: size() * shard_elements of `dtype`, this rank's contribution; shard: the sum over ranks
   // of this rank's slice, added in FP32 (FP64 for FP64) in rank order and rounded once to `dtype`.
-  // `shard` may be this rank's slice of `whole`. `receive`: reduce_scatter_receive_bytes(...) bytes of
-  // scratch.
+  // `shard` may be this rank's slice of `whole`. `receive`: reduce_scatter_receive_bytes(...) bytes
+  // of scratch.
   virtual Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
                                 void* receive) = 0;
 

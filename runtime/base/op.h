@@ -194,9 +194,9 @@ struct UnitAttributes {
   int64_t unit = 0;
   int64_t parts = 1;  // kSumSquares: partial sums; kInitialize, updates: 1 = whole, ranks = a shard
   int64_t seed = 0;   // kInitialize
-  double weight_decay = 0.0;                        // updates
+  double weight_decay = 0.0;                       // updates
   double beta1 = 0.0, beta2 = 0.0, epsilon = 0.0;  // kAdamW
-  double momentum = 0.0;                            // kSgd
+  double momentum = 0.0;                           // kSgd
   template <class V>
   void fields(V&& v) {
     v("unit", unit);

@@ -14,7 +14,7 @@ inline constexpr int64_t kSumBlock = 4096;  // elements in a partial of a whole 
 // Counting sort: where each table row's tokens start, then the tokens' positions.
 int64_t embedding_grad_workspace_bytes(int64_t table_rows, int64_t tokens);
 
-inline constexpr int64_t kRowBlock = 64;    // rows in a partial of a column sum
+inline constexpr int64_t kRowBlock = 64;  // rows in a partial of a column sum
 
 // kGeluGradColumns, kLayerNormGrads: `columns` sums of each block of rows of a tensor of `dtype`.
 int64_t block_sums_workspace_bytes(int64_t rows, int64_t columns, DType dtype);

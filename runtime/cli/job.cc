@@ -15,6 +15,7 @@
 #include "comm/make_communicator.h"
 #include "memory/arena.h"
 #include "runtime/cli/cores.h"
+#include "runtime/cli/gemm_warning.h"
 #include "runtime/cli/settings.h"
 
 namespace memwall {
@@ -76,6 +77,7 @@ void Job::connect(double timeout_seconds, Transport transport) {
     outside_.windows_mapped = resident_shared_bytes() - shared_bytes;
   }
   place_threads();
+  warn_of_slow_products(*comm_);
 }
 
 // Collective.

@@ -2,8 +2,9 @@
 // memory. A fused kernel does what its parts do on the same values, so that results keep their bits
 // (kernels/fused.h).
 //
-// It comes after eviction, which is told of single values, and works on what is left in each region:
-// the same results are computed under all stages and policies, by fused kernels or by plain ones.
+// It comes after eviction, which is told of single values, and works on what is left in each
+// region: the same results are computed under all stages and policies, by fused kernels or by plain
+// ones.
 #pragma once
 
 #include <string>

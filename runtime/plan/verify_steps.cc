@@ -109,7 +109,8 @@ class StepVerifier {
       require(out.bytes == in.bytes * plan_.ranks, "the whole is not a shard for each rank");
     } else if (step.op == Op::kReduceScatter) {
       require(in.bytes == out.bytes * plan_.ranks, "the whole is not a shard for each rank");
-      receive = reduce_scatter_receive_bytes(plan_.ranks, out.shape.elements(), out.dtype, plan_.transport);
+      receive = reduce_scatter_receive_bytes(plan_.ranks, out.shape.elements(), out.dtype,
+                                             plan_.transport);
     } else {
       require(in.base == out.base && in.bytes == out.bytes && out.dtype == DType::kF64,
               "sums doubles in place");

@@ -158,7 +158,8 @@ FileLayout::FileLayout(const Manifest& manifest)
   for (const auto& unit : manifest.units()) {
     const int64_t shard = unit.padded_elements() / manifest.ranks();
     shard_bytes_.push_back(shard * size_of(dtype_of(manifest)));
-    offsets_.push_back(offsets_.back() + static_cast<int64_t>(unit_sections_) * shard_bytes_.back());
+    offsets_.push_back(offsets_.back() +
+                       static_cast<int64_t>(unit_sections_) * shard_bytes_.back());
   }
 }
 
@@ -186,9 +187,11 @@ std::span<const std::byte> RankFile::section(size_t index) const {
     const auto at = static_cast<size_t>(layout_.table_offset()) + index * sizeof(stored);
     std::memcpy(&stored, map_.bytes().data() + at, sizeof(stored));
     if (hash_bytes(bytes.data(), bytes.size()) != stored) {
-      refuse(map_.path(), fmt::format("{} of unit '{}' do not match their checksum",
-                                      kSectionNames[index % sections_of_unit(manifest_)],
-                                      manifest_.units(static_cast<int>(index / sections_of_unit(manifest_))).name()));
+      refuse(map_.path(),
+             fmt::format(
+                 "{} of unit '{}' do not match their checksum",
+                 kSectionNames[index % sections_of_unit(manifest_)],
+                 manifest_.units(static_cast<int>(index / sections_of_unit(manifest_))).name()));
     }
   });
   return bytes;

@@ -121,8 +121,10 @@ Json measured_memory_json(const Executor& executor, const OutsideMemory& outside
     other -= bytes;
   }
   lines["other"] = other;
-  return {{"peak", resident}, {"rss_anon", anonymous},
-          {"windows_mapped", outside.windows_mapped}, {"outside", std::move(lines)}};
+  return {{"peak", resident},
+          {"rss_anon", anonymous},
+          {"windows_mapped", outside.windows_mapped},
+          {"outside", std::move(lines)}};
 }
 
 Json traffic_json(const Ledger& since_step_start) {

@@ -18,9 +18,9 @@ namespace memwall {
 nlohmann::ordered_json planned_json(const Plan& plan, const std::vector<std::string>& programs,
                                     int64_t rank);
 
-// `plan --json`: transport, parameters, ranks, zero_stage, plan_hash, memory (of all programs, on rank 0),
-// traffic, flops, dram_bytes, padding (bytes), communication_buffers (bytes by name, the blocks' as
-// "block*").
+// `plan --json`: transport, parameters, ranks, zero_stage, plan_hash, memory (of all programs, on
+// rank 0), traffic, flops, dram_bytes, padding (bytes), communication_buffers (bytes by name, the
+// blocks' as "block*").
 nlohmann::ordered_json plan_json(const Plan& plan, double run_total_flops);
 
 // Anonymous memory outside the arena by name. Names are given by time: what grew between two marks
@@ -35,8 +35,8 @@ struct OutsideMemory {
   void mark(const std::string& line, int64_t arena_resident_bytes);
 };
 
-// {"peak": resident bytes of the arena, "rss_anon", "windows_mapped", "outside": {"baseline", lines..., "other"}}.
-// Asks the kernel about every page of the arena: milliseconds a GiB.
+// {"peak": resident bytes of the arena, "rss_anon", "windows_mapped", "outside": {"baseline",
+// lines..., "other"}}. Asks the kernel about every page of the arena: milliseconds a GiB.
 nlohmann::ordered_json measured_memory_json(const Executor& executor, const OutsideMemory& outside);
 
 nlohmann::ordered_json traffic_json(const Ledger& since_step_start);

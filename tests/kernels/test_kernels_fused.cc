@@ -85,7 +85,8 @@ TEST(Fused, AddLayerNorm) {
         means.push_back(mean);
         rstds.push_back(1.0 / std::sqrt(variance + kEpsilon));
         for (int64_t i = r * width; i < (r + 1) * width; ++i) {
-          y[at(i)] = (sum[at(i)] - mean) * rstds.back() * in[2][at(i % width)] + in[3][at(i % width)];
+          y[at(i)] =
+              (sum[at(i)] - mean) * rstds.back() * in[2][at(i % width)] + in[3][at(i % width)];
         }
       }
       return std::vector<Values>{sum, y, means, rstds};

@@ -61,7 +61,8 @@ TEST_P(Select, KeepsTheBits) {
           TinyRun fused(spec, settings_for(kCpuTarget, micro_steps, policy), self, threads);
           PoisoningObserver poison(fused.executor());
           fused.executor().set_observer(&poison);
-          EXPECT_EQ(outcome_of(fused), expected) << "micro " << micro_steps << " dropout " << dropout;
+          EXPECT_EQ(outcome_of(fused), expected)
+              << "micro " << micro_steps << " dropout " << dropout;
           EXPECT_GT(steps_of(fused.plan(), Op::kBiasGelu), 0);
           EXPECT_GT(steps_of(fused.plan(), Op::kAddLayerNorm), 0);
           EXPECT_GT(steps_of(fused.plan(), Op::kGeluGradColumns), 0);

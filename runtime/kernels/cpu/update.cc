@@ -76,9 +76,9 @@ void launch_runs(const KernelCall& call, const KernelOf& kernel_of) {
   each_run(*call.unit, range.begin, range.end,
            [&](int64_t begin, int64_t end, const Segment* segment) {
              tiles += ceil_div(end - begin, kTile);
-             runs.push_back({kernel_of(begin - range.begin, end - begin,
-                                       segment != nullptr && segment->decay),
-                             tiles});
+             runs.push_back(
+                 {kernel_of(begin - range.begin, end - begin, segment != nullptr && segment->decay),
+                  tiles});
            });
   launch(call.threads, tiles, kTile, [&](auto& team, int64_t tile) {
     size_t run = 0;
@@ -178,11 +178,10 @@ void sgd(const KernelCall& call) {
   if (keeps_state(call, scalars)) return;
   with_update_types(call, gradient, [&]<class S, class G>(S, G) {
     const UnitAttributes& a = unit_of(call);
-    const SgdFactors<S> factors{
-        .grad_scale = static_cast<S>(scalar(scalars, Scalar::kGradScale)),
-        .momentum = static_cast<S>(a.momentum),
-        .rate = static_cast<S>(scalar(scalars, Scalar::kLearningRate)),
-        .decay = static_cast<S>(a.weight_decay)};
+    const SgdFactors<S> factors{.grad_scale = static_cast<S>(scalar(scalars, Scalar::kGradScale)),
+                                .momentum = static_cast<S>(a.momentum),
+                                .rate = static_cast<S>(scalar(scalars, Scalar::kLearningRate)),
+                                .decay = static_cast<S>(a.weight_decay)};
     launch_runs(call, [&](int64_t at, int64_t count, bool decays) {
       Sgd<S, G, S> kernel{{call.inputs[0].as<const S>() + at},
                           {nullptr},

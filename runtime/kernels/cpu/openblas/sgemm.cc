@@ -18,8 +18,9 @@ namespace memwall {
 namespace cpu {
 namespace {
 
-// Elements of a tile. Every tile packs its operands anew: with 256 x 256 the rate is 0.9 of whole
-// products, with these 0.9 to 1.05 over GPT-2's shapes.
+// Elements of a tile. Every tile packs its operands anew: smaller ones are slower, larger ones
+// leave threads without work. Over GPT-2's step the kernel reaches 0.91 of whole calls' rate on one
+// thread, 0.97 on two.
 constexpr int64_t kTile = 300'000;
 // A product is cut into up to kParts even where it is smaller, if each has this many products:
 // about 0.1 ms.
