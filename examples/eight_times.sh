@@ -77,7 +77,6 @@ END
 launch=(mpirun --bind-to none --oversubscribe)
 if (($(env -u OMP_NUM_THREADS nproc) < ranks)); then launch+=(--mca mpi_yield_when_idle 1); fi
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 # deepest N [--set ...]: what `memwall fit` finds for N ranks, as JSON.
 deepest() {

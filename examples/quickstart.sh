@@ -59,7 +59,6 @@ if ((EUID == 0)); then
   root="OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > ranks ? cores / ranks : 1))}
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 train=(build/memwall train configs/quickstart.textproto --set "data.text=$text")
 timed "train on $ranks ranks, threads a rank: $OMP_NUM_THREADS" "${launch[@]}" "${train[@]}" "$@"

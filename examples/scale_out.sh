@@ -67,7 +67,6 @@ fi
 if ((EUID == 0)); then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 folder=runs/scale_out
 figures=$folder/scale_out.json
 rm -rf "$folder"
