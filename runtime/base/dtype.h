@@ -43,6 +43,10 @@ constexpr std::optional<DType> parse_dtype(std::string_view name) {
   return std::nullopt;
 }
 
+constexpr bool is_floating(DType dtype) {
+  return dtype != DType::kI32 && dtype != DType::kI64;
+}
+
 // The type in which a value of this type is accumulated: sums, statistics, losses.
 constexpr DType accumulator_of(DType dtype) {
   return dtype == DType::kF64 ? DType::kF64 : DType::kF32;

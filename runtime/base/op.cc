@@ -36,11 +36,17 @@ constexpr std::array<std::string_view, kOpCount> kNames = {"state",
                                                            "all_gather",
                                                            "reduce_scatter",
                                                            "all_reduce",
+                                                           "sign",
+                                                           "sign_product",
+                                                           "sum_parts",
+                                                           "row_partials",
+                                                           "spatial_average",
                                                            "initialize",
                                                            "sum_squares",
                                                            "step_control",
                                                            "adamw",
-                                                           "sgd"};
+                                                           "sgd",
+                                                           "adahessian"};
 
 }  // namespace
 
@@ -60,7 +66,7 @@ bool is_collective(Op op) {
 }
 
 bool is_update(Op op) {
-  return op == Op::kAdamW || op == Op::kSgd;
+  return op == Op::kAdamW || op == Op::kSgd || op == Op::kAdaHessian;
 }
 
 }  // namespace memwall

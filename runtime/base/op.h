@@ -52,12 +52,19 @@ enum class Op : uint8_t {
   kAllGather,      // (shard) -> (whole)
   kReduceScatter,  // (whole, partial) -> (shard)
   kAllReduce,      // (f64[n], partial) -> (f64[n]) summed in rank order; scalars only
+  // Curvature: z is a unit's random signs (kernels/signs.h).
+  kSign,            // (scalars) -> (z)       z * scalars[kSignScale], of a whole unit
+  kSignProduct,     // (x, scalars) -> (y)    z x, of a whole unit
+  kSumParts,        // (x) -> (f64[parts])    one sum for each of `parts` equal parts
+  kRowPartials,     // (d) -> (f64[parts, 2])  shares of the first and last row of each shard
+  kSpatialAverage,  // (d[, row_sums]) -> (h) |d| averaged over blocks (kernels/spatial_average.h)
   // The update.
   kInitialize,   // () -> (parameters)      of a unit: shard or whole
   kSumSquares,   // (g) -> (f64[parts])     one sum for each of `parts` equal parts
   kStepControl,  // (reduced, scalars) -> (scalars)
   kAdamW,        // (parameters, m, v, g, scalars) -> (parameters, m, v)
   kSgd,          // (parameters[, m], g, scalars) -> (parameters[, m])
+  kAdaHessian,   // (parameters, m, s, g[, h], scalars) -> (parameters, m[, s])
   kOpCount
 };
 constexpr size_t kOpCount = static_cast<size_t>(Op::kOpCount);
@@ -188,15 +195,17 @@ struct DropoutAttributes {
   bool operator==(const DropoutAttributes&) const = default;
 };
 
-// kInitialize, kSumSquares, kAllGather, kReduceScatter, updates: which unit, and what share of it
+// kInitialize, kSumSquares, kSumParts, curvature, kAllGather, kReduceScatter, updates: which unit, and what share of it
 // this rank holds.
 struct UnitAttributes {
   int64_t unit = 0;
   int64_t parts = 1;  // kSumSquares: partial sums; kInitialize, updates: 1 = whole, ranks = a shard
-  int64_t seed = 0;   // kInitialize
+  int64_t seed = 0;   // kInitialize, kSign, kSignProduct
   double weight_decay = 0.0;                       // updates
   double beta1 = 0.0, beta2 = 0.0, epsilon = 0.0;  // kAdamW
   double momentum = 0.0;                           // kSgd
+  double hessian_power = 1.0;                      // kAdaHessian
+  int64_t averaging_block = 1;  // kRowPartials, kSpatialAverage, kAdaHessian: kWholeRows or elements
   template <class V>
   void fields(V&& v) {
     v("unit", unit);
@@ -207,18 +216,23 @@ struct UnitAttributes {
     v("beta2", beta2);
     v("epsilon", epsilon);
     v("momentum", momentum);
+    v("hessian_power", hessian_power);
+    v("averaging_block", averaging_block);
   }
   bool operator==(const UnitAttributes&) const = default;
 };
 
-// reduced: f64[2 + norm_parts] = {loss sum, stop requests, norm partials...}.
+// reduced: f64[2 + norm_parts + trace_parts] = {loss sum, stop requests, norm partials..., trace
+// partials...}.
 struct StepControlAttributes {
   int64_t norm_parts = 1;    // how many partial sums of squares follow, added in order
+  int64_t trace_parts = 0;   // and of z * (H z)
   double loss_factor = 1.0;  // loss = loss sum * loss_factor
   double grad_clip = 0.0;    // largest global norm; 0: no clipping
   template <class V>
   void fields(V&& v) {
     v("norm_parts", norm_parts);
+    v("trace_parts", trace_parts);
     v("loss_factor", loss_factor);
     v("grad_clip", grad_clip);
   }

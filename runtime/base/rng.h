@@ -13,11 +13,12 @@ namespace memwall {
 
 using RandomBlock = std::array<uint32_t, 4>;
 
-// 128 random bits for block `block` of `stream` under the user's `seed`.
-inline RandomBlock random_block(uint64_t seed, uint32_t stream, uint64_t block) {
+// 128 random bits for block `block` of `stream` under the user's `seed`. `draw`: 0 for initial values
+// and dropout, from 1 for the signs of curvature.
+inline RandomBlock random_block(uint64_t seed, uint32_t stream, uint64_t block, uint32_t draw = 0) {
   const r123::Philox4x32 philox;
   const r123::Philox4x32::ctr_type counter{
-      {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), stream, 0u}};
+      {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), stream, draw}};
   const r123::Philox4x32::key_type key{
       {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}};
   const auto bits = philox(counter, key);

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "runtime/base/error.h"
 #include "runtime/base/math.h"
 #include "runtime/base/shape.h"
 
@@ -33,9 +35,20 @@ struct Unit {
   std::vector<Segment> segments;
 
   int64_t shard(int64_t ranks) const { return padded / ranks; }
+  // The tensor of that name.
+  const Segment& segment(std::string_view tensor) const {
+    for (const Segment& s : segments) {
+      if (s.name == tensor) return s;
+    }
+    throw InternalError("the unit has no tensor " + std::string(tensor), name);
+  }
 };
 
-// Tensors start, and shards end, at multiples of this many elements.
+// Tensors start, and shards end, at multiples of this many elements, or of its least common
+// multiple with the averaging block where curvature is averaged over blocks of elements.
 constexpr int64_t kUnitAlignment = 64;
+
+// The averaging block that stands for whole rows of a matrix.
+constexpr int64_t kWholeRows = -1;
 
 }  // namespace memwall

@@ -131,7 +131,7 @@ std::vector<GemmCall> products_of(const BenchGemmOptions& options, const Job& jo
   validate(given, job.ranks(), Purpose::kBench);
   const config::Config config = effective(given.config, job.ranks());
   plan = compile(Gpt2(gpt_spec(config)), compile_settings(config, job.ranks()));
-  return gemm_list(plan);
+  return gemm_list(plan, plan.has_program("update_hessian"));
 }
 
 void check_options(const BenchGemmOptions& options) {

@@ -112,14 +112,12 @@ StepMeasurement measure(const Bench& bench, const BenchStepOptions& options, Job
   executor->run(bench.plan.program("init"));
   StepMeasurement out;
   executor->set_observer(&out.ops);
-  LossScaleState scale = initial_loss_scale(settings.loss_scale);
-  int64_t applied = 0;
+  StepState state = initial_state(settings.loss_scale);
   for (int64_t step = 0; step < kWarmUpSteps + options.steps; ++step) {
     if (step == kWarmUpSteps) out = {};
     comm.barrier();
-    const StepReport report = steps.run(step, applied, scale.scale, {});
-    scale = next_loss_scale(settings.loss_scale, scale, report.skipped);
-    applied += report.skipped ? 0 : 1;
+    const StepReport report = steps.run(step, state, {});
+    state = next_state(state, report, settings.loss_scale);
     out.skipped += report.skipped ? 1 : 0;
     out.loss = report.loss;
     out.step_seconds_here += report.seconds;
@@ -258,7 +256,7 @@ ExitCode bench_step_verb(const BenchStepOptions& options, Job& job) {
   check_agreement(job.comm(), {{"version of Memwall", MEMWALL_VERSION},
                                {"plan", hash_hex(plan_hash(bench.plan))},
                                {"CPU features", cpu_features()}});
-  bench.planned = gemm_list(bench.plan);  // points into the plan: where it stays
+  bench.planned = gemm_list(bench.plan, bench.plan.has_program("update_hessian"));  // points into the plan: where it stays
   bench.fp32 = in_type(bench.planned, DType::kF32);
   const StepMeasurement measured = measure(bench, options, job);
   if (!job.speaks()) return ExitCode::kDone;

@@ -89,12 +89,11 @@ int64_t GemmCall::flops() const {
   return 2 * g.batch * g.m * g.n * g.k;
 }
 
-std::vector<GemmCall> gemm_list(const Plan& plan) {
+std::vector<GemmCall> gemm_list(const Plan& plan, bool curvature) {
   std::vector<GemmCall> out;
-  for (int64_t a = 0; a < plan.micro_steps; ++a) {
-    append(plan.program(a + 1 < plan.micro_steps ? "micro" : "last_micro"), a, out);
+  for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, curvature)) {
+    append(plan.program(run.program), run.micro_step, out);
   }
-  append(plan.program("update"), 0, out);
   return out;
 }
 

@@ -67,6 +67,16 @@ OptimizerSettings optimizer_settings(const config::Optimizer& c) {
   if (c.kind() == config::Optimizer::SGD) {
     return SgdSettings{.momentum = c.momentum(), .weight_decay = c.weight_decay()};
   }
+  if (c.kind() == config::Optimizer::ADAHESSIAN) {
+    return AdaHessianSettings{.beta1 = c.beta1(),
+                              .beta2 = c.beta2(),
+                              .epsilon = c.eps(),
+                              .weight_decay = c.weight_decay(),
+                              .hessian_power = c.adahessian().hessian_power(),
+                              .averaging_block = c.adahessian().block_size(),
+                              .update_every = c.adahessian().update_every(),
+                              .probes = c.adahessian().probes()};
+  }
   return AdamWSettings{
       .beta1 = c.beta1(), .beta2 = c.beta2(), .epsilon = c.eps(), .weight_decay = c.weight_decay()};
 }
@@ -124,6 +134,7 @@ CompileSettings compile_settings(const config::Config& c, int64_t ranks) {
   out.prefetch_depth = c.parallel().prefetch_depth();
   out.checkpointing = checkpoint_policy(c.activation_checkpointing());
   out.init_seed = static_cast<int64_t>(c.model().init_seed());
+  out.direction_seed = static_cast<int64_t>(c.run().seed());
   out.optimizer = optimizer_settings(c.optimizer());
   out.grad_clip = c.optimizer().grad_clip();
   out.transport = choose_transport(asked_transport(c.communication()), ranks, ranks);
@@ -163,6 +174,9 @@ TrainSettings train_settings(const config::Config& c, int64_t ranks) {
   out.sampling = sampling_of(c.data().sampling());
   out.schedule = schedule_of(c);
   out.loss_scale = loss_scale_settings(c.precision());
+  if (c.optimizer().kind() == config::Optimizer::ADAHESSIAN) {
+    out.curvature_every = c.optimizer().adahessian().update_every();
+  }
   out.global_batch = layout.global_batch;
   out.micro_batch = layout.micro_batch;
   out.seq_length = c.data().seq_length();

@@ -30,8 +30,23 @@ void complete_data(config::Data& data, const config::Model& model, int64_t ranks
   if (!data.has_sampling()) data.set_sampling(config::Data::SHUFFLED);
 }
 
+// What differs is Yao et al.'s: the defaults of their optimizer, and the blocks of their
+// Transformers.
+void complete_adahessian(config::Optimizer& optimizer) {
+  if (!optimizer.has_learning_rate()) optimizer.set_learning_rate(0.15);
+  if (!optimizer.has_beta2()) optimizer.set_beta2(0.999);
+  if (!optimizer.has_eps()) optimizer.set_eps(1e-4);
+  if (!optimizer.has_weight_decay()) optimizer.set_weight_decay(0.0);
+  config::AdaHessian& own = *optimizer.mutable_adahessian();
+  if (!own.has_hessian_power()) own.set_hessian_power(1.0);
+  if (!own.has_block_size()) own.set_block_size(32);
+  if (!own.has_update_every()) own.set_update_every(1);
+  if (!own.has_probes()) own.set_probes(1);
+}
+
 void complete_optimizer(config::Optimizer& optimizer) {
   if (!optimizer.has_kind()) optimizer.set_kind(config::Optimizer::ADAMW);
+  if (optimizer.kind() == config::Optimizer::ADAHESSIAN) complete_adahessian(optimizer);
   if (!optimizer.has_learning_rate()) optimizer.set_learning_rate(3e-4);
   if (optimizer.kind() == config::Optimizer::SGD) {
     if (!optimizer.has_momentum()) optimizer.set_momentum(0.0);

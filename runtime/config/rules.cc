@@ -78,6 +78,9 @@ constexpr std::array kRanges = {
     above_zero("optimizer.eps"),
     at_least_zero("optimizer.weight_decay"),
     at_least_zero("optimizer.grad_clip"),
+    Range{"optimizer.adahessian.hessian_power", 0.0, 1.0, false, true},
+    count("optimizer.adahessian.update_every", 1),
+    count("optimizer.adahessian.probes", 1),
     count("schedule.warmup_steps", 0),
     at_least_zero("schedule.min_learning_rate"),
     count("schedule.decay_steps", 1),
@@ -104,12 +107,7 @@ struct LaterFeature {
   std::string_view value;
   bool plans = false;  // `memwall plan` has it already
 };
-constexpr std::array<LaterFeature, 11> kLaterFeatures = {{
-    {"optimizer.kind", "ADAHESSIAN"},
-    {"optimizer.adahessian.hessian_power", ""},
-    {"optimizer.adahessian.block_size", ""},
-    {"optimizer.adahessian.update_every", ""},
-    {"optimizer.adahessian.probes", ""},
+constexpr std::array<LaterFeature, 6> kLaterFeatures = {{
     {"precision.mode", "BF16", true},
     {"communication.transport", "NCCL"},
     {"communication.transport", "STAGED"},
@@ -156,11 +154,15 @@ bool is_sgd(const config::Config& c) {
 bool is_not_sgd(const config::Config& c) {
   return !is_sgd(c);
 }
+bool is_not_adahessian(const config::Config& c) {
+  return c.optimizer().kind() != config::Optimizer::ADAHESSIAN;
+}
 constexpr std::string_view kWithSgd = "with optimizer.kind SGD";
+constexpr std::string_view kAdaHessianOnly = "with an optimizer.kind other than ADAHESSIAN";
 constexpr std::string_view kSelectiveOnly =
     "with an activation_checkpointing.policy other than SELECTIVE";
 constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
-constexpr std::array<NoEffect, 18> kNoEffects = {{
+constexpr std::array<NoEffect, 22> kNoEffects = {{
     {"model.init_seed", "with model.init_from", starts_from_a_folder},
     {"data.validation_tokens", "with data.text", reads_text},
     {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
@@ -168,6 +170,10 @@ constexpr std::array<NoEffect, 18> kNoEffects = {{
     {"optimizer.beta2", kWithSgd, is_sgd},
     {"optimizer.eps", kWithSgd, is_sgd},
     {"optimizer.momentum", "with an optimizer.kind other than SGD", is_not_sgd, true},
+    {"optimizer.adahessian.hessian_power", kAdaHessianOnly, is_not_adahessian},
+    {"optimizer.adahessian.block_size", kAdaHessianOnly, is_not_adahessian},
+    {"optimizer.adahessian.update_every", kAdaHessianOnly, is_not_adahessian},
+    {"optimizer.adahessian.probes", kAdaHessianOnly, is_not_adahessian},
     {"schedule.min_learning_rate", "with schedule.kind CONSTANT", is_constant},
     {"schedule.decay_steps", "with schedule.kind CONSTANT", is_constant},
     {"schedule.decay_steps", "with schedule.kind INVERSE_SQRT", never_ends},

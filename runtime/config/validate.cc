@@ -14,6 +14,9 @@ namespace {
 // Attention runs in equal blocks of query rows: at least the first and at most the second.
 constexpr int64_t kLeastBlock = 32, kMostBlock = 256;
 constexpr int64_t kBytes = 256;  // tokens of the byte tokenizer
+// Shards end at multiples of an averaging block: a larger one is padding, not averaging.
+constexpr int64_t kMostAveraged = 65536;
+constexpr int64_t kMostDraws = UINT32_MAX;  // random vectors of a run: base/rng.h
 
 // What fields must be to each other. Holds where check_required and check_ranges found nothing.
 class Relations {
@@ -92,6 +95,24 @@ class Relations {
         fmt::format("at most {}", rate));
   }
 
+  void check_curvature() {
+    const config::Optimizer& optimizer = whole_.optimizer();
+    if (optimizer.kind() != config::Optimizer::ADAHESSIAN) return;
+    const int64_t block = optimizer.adahessian().block_size();
+    if (block != -1 && (block < 1 || block > kMostAveraged)) {
+      add("optimizer.adahessian.block_size",
+          fmt::format("{} is no number of elements to average", block),
+          fmt::format("-1 for whole rows, or 1 to {}", kMostAveraged));
+    }
+    const int64_t steps = whole_.run().steps(), probes = optimizer.adahessian().probes();
+    if (steps > 0 && probes > kMostDraws / steps) {
+      add("optimizer.adahessian.probes",
+          fmt::format("{} in each of {} steps are more random vectors than there are", probes,
+                      steps),
+          fmt::format("at most {}", kMostDraws / steps));
+    }
+  }
+
   void check_texts() {
     if (whole_.memory().has_budget()) {
       check_unit("memory.budget", [&] { parse_bytes(whole_.memory().budget()); });
@@ -159,6 +180,7 @@ void validate(const GivenConfig& given, int64_t ranks, Purpose purpose) {
     relations.check_paths();
     relations.check_data(purpose);
     relations.check_rates();
+    relations.check_curvature();
     relations.check_texts();
   }
   check_effects(given, whole, problems);

@@ -73,7 +73,8 @@ void Executor::run_step(const Program& program, const Step& step, int64_t micro_
                   comm_.size(),
                   nullptr,
                   {},
-                  threads_};
+                  threads_,
+                  step.dual};
   if (step.workspace.bytes > 0) {
     call.workspace = {static_cast<std::byte*>(resolve(step.workspace, iteration).data),
                       static_cast<size_t>(step.workspace.bytes)};

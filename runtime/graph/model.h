@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "runtime/base/unit.h"
@@ -11,6 +12,8 @@ namespace memwall {
 
 // How a model reads its parameters and its input.
 struct ModelInputs {
+  // Where parameters lie in the buffers: the model's units, as the compiler asked for them.
+  std::span<const Unit> units;
   // The whole flat buffer of a unit, called where execution first needs it.
   std::function<ValueId(const Scope&, int64_t unit)> unit_buffer;
   ValueId tokens = kNoValue;        // i32 (batch, time)
@@ -23,8 +26,9 @@ class Model {
  public:
   virtual ~Model() = default;
 
-  // Flat buffers padded for `ranks` equal shards.
-  virtual std::vector<Unit> units(int64_t ranks) const = 0;
+  // Flat buffers padded for `ranks` equal shards. Tensors start, and shards end, at multiples of
+  // `alignment` elements.
+  virtual std::vector<Unit> units(int64_t ranks, int64_t alignment = kUnitAlignment) const = 0;
   virtual DType dtype() const = 0;
   virtual int64_t batch() const = 0;  // sequences a rank and micro-step
   virtual int64_t time() const = 0;   // tokens a sequence

@@ -27,10 +27,33 @@ void verify_order(const Graph& graph, NodeId id) {
   }
 }
 
+// A dual node's tangents are like its values.
+void verify_tangents(const Graph& graph, const Node& node) {
+  require(rules_of(node.op).tangent == TangentRule::kDual, node, "does not run on dual numbers");
+  const Node plain = without_tangents(graph, node);
+  size_t next = plain.inputs.size();
+  const auto alike = [&](ValueId a, ValueId b) {
+    return graph.type(a).dtype == graph.type(b).dtype && graph.type(a).shape == graph.type(b).shape;
+  };
+  for (ValueId v : plain.inputs) {
+    if (!is_floating(graph.type(v).dtype)) continue;
+    require(next < node.inputs.size() && alike(v, node.inputs[next]), node,
+            "a tangent differs from its operand");
+    ++next;
+  }
+  require(next == node.inputs.size() && 2 * plain.outputs.size() == node.outputs.size(), node,
+          "a tangent for each operand and result");
+  for (size_t k = 0; k < plain.outputs.size(); ++k) {
+    require(alike(node.outputs[k], node.outputs[k + plain.outputs.size()]), node,
+            "a tangent differs from its result");
+  }
+}
+
 void verify_types(const Graph& graph, const Node& node) {
   const OpRules& rules = rules_of(node.op);
   if (rules.infer != nullptr) {
-    const std::vector<Type> inferred = (*rules.infer)(graph, node);
+    std::vector<Type> inferred = (*rules.infer)(graph, without_tangents(graph, node));
+    if (node.dual) inferred.insert(inferred.end(), inferred.begin(), inferred.end());
     require(inferred.size() == node.outputs.size(), node, "wrong number of outputs");
     for (size_t k = 0; k < inferred.size(); ++k) {
       const Type& type = graph.type(node.outputs[k]);
@@ -40,9 +63,14 @@ void verify_types(const Graph& graph, const Node& node) {
       require(type.shape.elements() == inferred[k].shape.elements(), node, "wrong shape");
     }
   }
+  const size_t tangent = node.dual ? node.outputs.size() / 2 : 0;
+  require(node.addends.empty() || !node.dual ||
+              (node.addends[0] == kNoValue) == (node.addends[tangent] == kNoValue),
+          node, "adds to a value or to its tangent, not to both");
   for (size_t k = 0; k < node.addends.size(); ++k) {
     if (node.addends[k] == kNoValue) continue;
-    require(node.op == Op::kChunked || (rules.accumulates && k == 0), node, "cannot accumulate");
+    require(node.op == Op::kChunked || (rules.accumulates && (k == 0 || k == tangent)), node,
+            "cannot accumulate");
     const Type& addend = graph.type(node.addends[k]);
     const Type& output = graph.type(node.outputs[k]);
     require(addend.dtype == output.dtype && addend.shape.elements() == output.shape.elements(),
@@ -112,6 +140,8 @@ void verify_placements(const Graph& graph, const Node& node) {
     if (placement(v) != Placement::kPartial || is_alias(node.op)) continue;
     const bool linear = node.op == Op::kCopy || node.op == Op::kAdd || node.op == Op::kSum ||
                         node.op == Op::kFill || node.op == Op::kSumSquares ||
+                        node.op == Op::kSumParts || node.op == Op::kSignProduct ||
+                        node.op == Op::kSpatialAverage ||
                         node.op == Op::kStepControl || is_update(node.op);
     require(linear || node.op == Op::kChunked, node, "reads a value before its sum over ranks");
   }
@@ -158,6 +188,7 @@ void verify_graph(const Graph& graph) {
     verify_order(graph, static_cast<NodeId>(i));
     verify_views(graph, node);
     if (node.op == Op::kChunked) verify_chunked(graph, node);
+    if (node.dual) verify_tangents(graph, node);
     verify_types(graph, node);
     verify_extents(graph, node);
     verify_placements(graph, node);

@@ -9,11 +9,11 @@
 namespace memwall {
 
 // log_sum_exp = log(sum(exp(logits))), row_loss = log_sum_exp - logits[target].
-template <class T, class C>
+template <class T, class C, class Views = ValueViews>
 struct CrossEntropy {
-  Input<T, C> logits;
+  InputOf<Views, T, C> logits;
   const int32_t* targets;
-  Output<C> row_loss, log_sum_exp;
+  OutputOf<Views, C> row_loss, log_sum_exp;
   int64_t width, stride;
 
   template <class Team>
@@ -22,7 +22,8 @@ struct CrossEntropy {
     const auto peak = team.max(width, [&](auto at) { return in(at); });
     const auto total = team.sum(width, [&](auto at) { return exp(in(at)-peak); });
     team.lead([&] {
-      const auto lse = peak + std::log(total);
+      using std::log;
+      const auto lse = peak + log(total);
       log_sum_exp.set(row, lse);
       row_loss.set(row, lse - in.scalar(targets[row]));
     });
@@ -30,13 +31,13 @@ struct CrossEntropy {
 };
 
 // dlogits = (exp(logits - log_sum_exp) - onehot(target)) drow_loss; the padding of a row is zero.
-template <class T, class C>
+template <class T, class C, class Views = ValueViews>
 struct CrossEntropyGrad {
-  Input<C> drow_loss;
-  Input<T, C> logits;
+  InputOf<Views, C> drow_loss;
+  InputOf<Views, T, C> logits;
   const int32_t* targets;
-  Input<C> log_sum_exp;
-  Output<T, C> dlogits;
+  InputOf<Views, C> log_sum_exp;
+  OutputOf<Views, T, C> dlogits;
   int64_t width, stride;
 
   template <class Team>

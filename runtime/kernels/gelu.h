@@ -13,10 +13,10 @@ struct GeluConstants {
   static constexpr T kCubic = static_cast<T>(0.044715);
 };
 
-template <class T, class C>
+template <class T, class C, class Views = ValueViews>
 struct Gelu {
-  Input<T, C> x;
-  Output<T, C> y;
+  InputOf<Views, T, C> x;
+  OutputOf<Views, T, C> y;
   int64_t count;
 
   template <class Team>
@@ -30,10 +30,10 @@ struct Gelu {
 };
 
 // dx = dy (s + x s (1 - s) (2u)').
-template <class T, class C>
+template <class T, class C, class Views = ValueViews>
 struct GeluGrad {
-  Input<T, C> dy, x;
-  Output<T, C> dx;
+  InputOf<Views, T, C> dy, x;
+  OutputOf<Views, T, C> dx;
   int64_t count;
 
   template <class Team>

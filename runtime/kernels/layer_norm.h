@@ -1,5 +1,6 @@
 // Layer norm over rows of `width` elements (Ba, Kiros and Hinton 2016).
-// T: dtype of the tensors, Out: of a gradient, C: of arithmetic and statistics.
+// T: dtype of the tensors, Out: of a gradient, C: of arithmetic and statistics. Views:
+// `ValueViews`, or `DualViews` for tangents too.
 #pragma once
 
 #include <cmath>
@@ -9,11 +10,11 @@
 namespace memwall {
 
 // y = (x - mean) rstd gamma + beta, rstd = 1 / sqrt(var + epsilon).
-template <class T, class C>
+template <class T, class C, class Views = ValueViews>
 struct LayerNorm {
-  Input<T, C> x, gamma, beta;
-  Output<T, C> y;
-  Output<C> mean, rstd;
+  InputOf<Views, T, C> x, gamma, beta;
+  OutputOf<Views, T, C> y;
+  OutputOf<Views, C> mean, rstd;
   int64_t width;
   C epsilon;
 
@@ -27,7 +28,8 @@ struct LayerNorm {
       const auto d = in(at)-m;
       return d * d;
     }) / n;
-    const auto r = C{1} / std::sqrt(variance + epsilon);
+    using std::sqrt;
+    const auto r = C{1} / sqrt(variance + epsilon);
     team.each(0, width, [&](auto at) { out.store(at, fma((in(at)-m) * r, gamma(at), beta(at))); });
     team.lead([&] {
       mean.set(row, m);
@@ -37,11 +39,11 @@ struct LayerNorm {
 };
 
 // dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma, xhat = (x - mean) rstd.
-template <class Out, class T, class C>
+template <class Out, class T, class C, class Views = ValueViews>
 struct LayerNormGrad {
-  Input<T, C> dy, x, gamma;
-  Input<C> mean, rstd;
-  Output<Out, C> dx;
+  InputOf<Views, T, C> dy, x, gamma;
+  InputOf<Views, C> mean, rstd;
+  OutputOf<Views, Out, C> dx;
   int64_t width;
 
   template <class Team>

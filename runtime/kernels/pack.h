@@ -141,6 +141,12 @@ template <class T, int N>
   return where_less(a, b, b, a);
 }
 
+// What orders numbers: of a dual number (dual.h) its value.
+template <class T, int N>
+[[gnu::always_inline]] inline const Pack<T, N>& value_of(const Pack<T, N>& x) {
+  return x;
+}
+
 // 0, 1, 2, ...
 template <class T, int N>
 [[gnu::always_inline]] inline Pack<T, N> lane_numbers() {
@@ -274,6 +280,13 @@ struct Larger {
     return a < b ? b : a;
   }
 };
+
+template <class T, int N, class Combine>
+[[gnu::always_inline]] inline Pack<T, N> combine_packs(const Combine& combine, const Pack<T, N>& x,
+                                                       const Pack<T, N>& y) {
+  using Register = typename Pack<T, N>::Register;
+  return Pack<T, N>::zip([&](Register p, Register q) -> Register { return combine(p, q); }, x, y);
+}
 
 template <class T, int N, class Combine>
 [[gnu::always_inline]] inline T combine_vector(const Vector<T, N>& x, const Combine& combine);

@@ -37,16 +37,17 @@ template <size_t... I>
   std::memcpy(bits + sizeof(first) / sizeof(uint32_t), &second, sizeof(second));
 }
 
-// bits[4 * i + j] = random_block(seed, stream, first_block + i)[j].
+// bits[4 * i + j] = random_block(seed, stream, first_block + i, draw)[j].
 inline void draw_blocks(uint64_t seed, uint32_t stream, uint64_t first_block,
-                        uint32_t (&bits)[kBitsDrawn]) {
+                        uint32_t (&bits)[kBitsDrawn], uint32_t draw = 0) {
   constexpr int kRounds = 10;
   const CounterWords multiplier0 = CounterWords{} + 0xD2511F53;
   const CounterWords multiplier1 = CounterWords{} + 0xCD9E8D57;
   constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
   for (int r = 0; r < Pack<uint64_t>::kRegisters; ++r) {
     const CounterWords block = lane_numbers<uint64_t, kLanes>().part[r] + first_block;
-    CounterWords c0 = block, c1 = block >> 32, c2 = CounterWords{} + stream, c3{};
+    CounterWords c0 = block, c1 = block >> 32, c2 = CounterWords{} + stream;
+    CounterWords c3 = CounterWords{} + draw;
     uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
     for (int round = 0; round < kRounds; ++round, k0 += kWeyl0, k1 += kWeyl1) {
       const CounterWords p0 = multiply_low(c0, multiplier0), p1 = multiply_low(c2, multiplier1);

@@ -9,12 +9,13 @@ namespace memwall {
 
 inline constexpr int64_t kColumnTile = 128;  // columns of one call: parallelism, not numbers
 
-// sum over rows of f(row, at), at in [begin, end).
-template <class Team, class C, class F, class Out>
+// sum over rows of f(row, at), at in [begin, end), `Wide` columns at once.
+template <int Wide, class Team, class F, class Out>
 [[gnu::always_inline]] inline void sum_columns(Team& team, int64_t rows, int64_t begin, int64_t end,
                                                const F& f, const Out& out) {
-  team.template each<8 * kLanes>(begin, end, [&](auto at) {
-    using P = Pack<C, decltype(at)::kSize>;
+  team.template each<Wide>(begin, end, [&](auto at) {
+    using P = decltype(f(int64_t{0}, at));
+    using C = typename P::Scalar;
     P total = C{0};
     for (int64_t block = 0; block < rows; block += kRowBlock) {
       P partial = C{0};
@@ -38,24 +39,24 @@ struct ColumnSum {
   void operator()(Team& team, int64_t tile) const {
     const int64_t batch = tile / tiles, begin = tile % tiles * kColumnTile;
     const auto in = x.from(batch * rows * width);
-    sum_columns<Team, C>(
+    sum_columns<8 * kLanes>(
         team, rows, begin, std::min(width, begin + kColumnTile),
         [&](int64_t row, auto at) { return in.from(row * width)(at); }, b.from(batch * width));
   }
 };
 
 // dgamma = sum over rows of dy (x - mean) rstd.
-template <class Out, class T, class C>
+template <class Out, class T, class C, class Views = ValueViews>
 struct LayerNormScaleGrad {
-  Input<T, C> dy, x;
-  Input<C> mean, rstd;
-  Output<Out, C> dgamma;
+  InputOf<Views, T, C> dy, x;
+  InputOf<Views, C> mean, rstd;
+  OutputOf<Views, Out, C> dgamma;
   int64_t rows, width;
 
   template <class Team>
   void operator()(Team& team, int64_t tile) const {
     const int64_t begin = tile * kColumnTile;
-    sum_columns<Team, C>(
+    sum_columns<4 * kLanes>(
         team, rows, begin, std::min(width, begin + kColumnTile),
         [&](int64_t row, auto at) {
           const auto xhat = (x.from(row * width)(at) - mean.scalar(row)) * rstd.scalar(row);

@@ -16,10 +16,10 @@ struct CausalBlock {
   int64_t visible(int64_t row) const { return std::min(first_query + row % rows + 1, width); }
 };
 
-template <class T, class C>
+template <class T, class C, class Views = ValueViews>
 struct CausalSoftmax {
-  Input<T, C> scores;
-  Output<T, C> p;
+  InputOf<Views, T, C> scores;
+  OutputOf<Views, T, C> p;
   CausalBlock block;
 
   template <class Team>
@@ -36,7 +36,7 @@ struct CausalSoftmax {
       return e;
     });
     const auto scale = C{1} / total;
-    const auto kept = Input<T, C>{out.data};
+    const auto kept = out.stored();
     team.each(0, visible,
               [&](auto at) { out.store(at, (kKept ? kept(at) : exp(in(at)-peak)) * scale); });
     team.each(visible, block.block_end, [&](auto at) { out.store(at, C{0}); });
@@ -44,10 +44,10 @@ struct CausalSoftmax {
 };
 
 // ds = p (dp - sum(p dp)).
-template <class T, class C>
+template <class T, class C, class Views = ValueViews>
 struct SoftmaxGrad {
-  Input<T, C> dp, p;
-  Output<T, C> ds;
+  InputOf<Views, T, C> dp, p;
+  OutputOf<Views, T, C> ds;
   CausalBlock block;
 
   template <class Team>

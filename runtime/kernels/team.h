@@ -6,14 +6,17 @@
 //
 //   team.each(begin, end, f)   f everywhere, in any order
 //   team.sum(count, f)         the sum of f(at) over [0, count)
-//   team.max(count, f)         the largest
+//   team.max(count, f)         the largest; of dual numbers the value alone, for it only shifts
+//   what
+//                              an exponential sees, and its tangent would cancel
 //   team.only(index, f)        f at one place, after what the team did there before; what f returns
 //                              is good for another `only` of that place
 //   team.lead(f)               f() once
 //
 // `at` is only good for handing to views, which give and take whole packs. The arithmetic between
-// sees values on which + - * / fma sqrt exp are defined; a dual number or a CUDA thread's scalar
-// serves as well as a pack.
+// sees values on which + - * / fma sqrt exp are defined; a dual number (dual.h) or a CUDA thread's
+// scalar serves as well as a pack. A kernel takes its views from a policy, `ValueViews` or
+// `DualViews`.
 //
 // The team of the CPU is one thread. Element i of a sum goes to lane i % 16 of accumulator
 // (i / 16) % 4; accumulators are added as (0 + 1) + (2 + 3), then lanes in the tree of
@@ -75,7 +78,22 @@ struct Output {
   }
   [[gnu::always_inline]] void set(int64_t i, C x) const { data[i] = static_cast<S>(x); }
   [[gnu::always_inline]] Output from(int64_t offset) const { return {data + offset, accumulate}; }
+  // To read again what was stored.
+  [[gnu::always_inline]] Input<S, C> stored() const { return {data}; }
 };
+
+// The views of a kernel that computes values: one buffer each.
+struct ValueViews {
+  template <class S, class C>
+  using Input = memwall::Input<S, C>;
+  template <class S, class C>
+  using Output = memwall::Output<S, C>;
+};
+
+template <class Views, class S, class C = S>
+using InputOf = typename Views::template Input<S, C>;
+template <class Views, class S, class C = S>
+using OutputOf = typename Views::template Output<S, C>;
 
 struct CpuTeam {
   // `Wide` lanes at once where there are as many: for chains that are long and independent.
@@ -91,14 +109,16 @@ struct CpuTeam {
 
   template <class F>
   [[gnu::always_inline]] static auto sum(int64_t count, const F& f) {
-    using T = typename decltype(f(Whole<kLanes>{0}))::Scalar;
-    return reduce<T>(count, f, Plus{}, T{0});
+    using P = decltype(f(Whole<kLanes>{0}));
+    return reduce<P>(count, f, Plus{}, typename P::Scalar{0});
   }
 
   template <class F>
   [[gnu::always_inline]] static auto max(int64_t count, const F& f) {
-    using T = typename decltype(f(Whole<kLanes>{0}))::Scalar;
-    return reduce<T>(count, f, Larger{}, -std::numeric_limits<T>::infinity());
+    const auto value = [&](auto at) { return value_of(f(at)); };
+    using P = decltype(value(Whole<kLanes>{0}));
+    using T = typename P::Scalar;
+    return reduce<P>(count, value, Larger{}, -std::numeric_limits<T>::infinity());
   }
 
   template <class F>
@@ -112,39 +132,34 @@ struct CpuTeam {
   }
 
  private:
-  template <class T, class F, class Combine>
-  [[gnu::always_inline]] static T reduce(int64_t count, const F& f, const Combine& combine,
-                                         T neutral) {
-    Pack<T> a = neutral, b = neutral, c = neutral, d = neutral;
+  template <class P, class F, class Combine>
+  [[gnu::always_inline]] static auto reduce(int64_t count, const F& f, const Combine& combine,
+                                            const typename P::Scalar& neutral) {
+    P a = neutral, b = neutral, c = neutral, d = neutral;
     int64_t i = 0;
     for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-      a = apply(combine, a, f(Whole<kLanes>{i}));
-      b = apply(combine, b, f(Whole<kLanes>{i + kLanes}));
-      c = apply(combine, c, f(Whole<kLanes>{i + 2 * kLanes}));
-      d = apply(combine, d, f(Whole<kLanes>{i + 3 * kLanes}));
+      a = combine_packs(combine, a, f(Whole<kLanes>{i}));
+      b = combine_packs(combine, b, f(Whole<kLanes>{i + kLanes}));
+      c = combine_packs(combine, c, f(Whole<kLanes>{i + 2 * kLanes}));
+      d = combine_packs(combine, d, f(Whole<kLanes>{i + 3 * kLanes}));
     }
-    const auto finish = [&](Pack<T>& accumulator, int64_t first) {
+    const auto finish = [&](P& accumulator, int64_t first) {
       const int64_t left = count - first;
       if (left >= kLanes) {
-        accumulator = apply(combine, accumulator, f(Whole<kLanes>{first}));
+        accumulator = combine_packs(combine, accumulator, f(Whole<kLanes>{first}));
       } else if (left > 0) {
         const int lanes = static_cast<int>(left);
         const auto x = first_lanes(f(Part{first, lanes}), lanes, neutral);
-        accumulator = apply(combine, accumulator, x);
+        accumulator = combine_packs(combine, accumulator, x);
       }
     };
     finish(a, i);
     finish(b, i + kLanes);
     finish(c, i + 2 * kLanes);
     finish(d, i + 3 * kLanes);
-    return combine_lanes(apply(combine, apply(combine, a, b), apply(combine, c, d)), combine);
-  }
-
-  template <class T, class Combine>
-  [[gnu::always_inline]] static Pack<T> apply(const Combine& combine, const Pack<T>& x,
-                                              const Pack<T>& y) {
-    using Register = typename Pack<T>::Register;
-    return Pack<T>::zip([&](Register p, Register q) -> Register { return combine(p, q); }, x, y);
+    const P all =
+        combine_packs(combine, combine_packs(combine, a, b), combine_packs(combine, c, d));
+    return combine_lanes(all, combine);
   }
 };
 

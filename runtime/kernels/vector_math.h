@@ -1,5 +1,6 @@
-// exp, tanh and the logistic function on packs: range reduction and polynomials in explicit fma,
-// so that the bits depend on the argument alone. Errors: tests/kernels/test_vector_math.cc.
+// exp, tanh, the logistic function, and, in double, log and powers on packs: range reduction and
+// polynomials in explicit fma, so that the bits depend on the argument alone. Errors:
+// tests/kernels/test_vector_math.cc.
 #pragma once
 
 #include <iterator>
@@ -94,7 +95,11 @@ template <class T, int N>
 
 template <class T, int N>
 [[gnu::always_inline]] inline Pack<T, N> abs(const Pack<T, N>& x) {
-  return where_less(x, Pack<T, N>(T{0}), -x, x);
+  using Register = typename Pack<T, N>::Register;
+  using Bits = Vector<BitsOf<T>, Pack<T, N>::kRegisterLanes>;
+  constexpr BitsOf<T> kMagnitude = std::numeric_limits<BitsOf<T>>::max() >> 1;
+  return Pack<T, N>::zip(
+      [](Register v) { return bit_pattern<Register>(bit_pattern<Bits>(v) & kMagnitude); }, x);
 }
 
 // sign(x) e / (e + 2) with e = expm1(2 |x|).
@@ -111,6 +116,47 @@ template <class T, int N>
   const P with_sign = where_less(x, P(T{0}), -y, y);
   // The sign of zero, and what is not a number, pass through.
   return where_less(P(T{0}), a, with_sign, x);
+}
+
+// x = 2^n m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(f), f = (m - 1) / (m + 1). For normal
+// x > 0.
+template <int N>
+[[gnu::always_inline]] inline Pack<double, N> log(const Pack<double, N>& x) {
+  using P = Pack<double, N>;
+  using Register = typename P::Register;
+  using Bits = Vector<uint64_t, P::kRegisterLanes>;
+  constexpr int kMantissaBits = ExpTables<double>::kMantissaBits;
+  constexpr uint64_t kRootHalf = 0x3FE6A09E667F3BCD, kBias = 2048;  // keeps n + kBias positive
+  const auto shifted_exponent = [](Register v) {
+    return (bit_pattern<Bits>(v) - kRootHalf + (kBias << kMantissaBits)) >> kMantissaBits;
+  };
+  const P n = P::zip(
+      [&](Register v) -> Register {  // as a mantissa of 2^52, exactly
+        const Bits number = shifted_exponent(v) | bit_pattern<uint64_t>(0x1p52);
+        return bit_pattern<Register>(number) - (0x1p52 + static_cast<double>(kBias));
+      },
+      x);
+  const P m = P::zip(
+      [&](Register v) -> Register {
+        const Bits power = (shifted_exponent(v) - kBias) << kMantissaBits;
+        return bit_pattern<Register>(bit_pattern<Bits>(v) - power);
+      },
+      x);
+  const P f = (m - 1.0) / (m + 1.0), square = f * f;
+  // artanh(f) = f + f^3 Q(f^2), Q = 1/3 + f^2/5 + ...: the remainder is below 1e-17 f.
+  P sum = 1.0 / 23;
+  for (int k = 21; k >= 3; k -= 2) sum = fma(sum, square, P(1.0 / k));
+  const P small = fma(n, P(ExpTables<double>::kLn2Low), 2.0 * f * square * sum);
+  return fma(n, P(ExpTables<double>::kLn2High), 2.0 * f + small);
+}
+
+// x^a for x >= 0 and 0 < a <= 1, to about |a ln x| units in the last place.
+template <int N>
+[[gnu::always_inline]] inline Pack<double, N> power(const Pack<double, N>& x, double a) {
+  using P = Pack<double, N>;
+  const P y = exp(log(x) * a);
+  const P finite = where_less(x, P(std::numeric_limits<double>::infinity()), y, x);
+  return where_equal(x, P(0.0), P(0.0), finite);
 }
 
 }  // namespace memwall

@@ -13,14 +13,15 @@ constexpr int64_t kLogitsAlignment = 64;  // row stride of the logits scratch, i
 
 class UnitBuilder {
  public:
-  UnitBuilder(std::string name, uint32_t& next_index) : next_index_(next_index) {
+  UnitBuilder(std::string name, int64_t alignment, uint32_t& next_index)
+      : alignment_(alignment), next_index_(next_index) {
     unit_.name = std::move(name);
   }
   void add(const std::string& name, Shape shape, InitKind init, double value) {
     Segment segment;
     segment.name = name;
     segment.shape = shape;
-    segment.offset = round_up(end_, kUnitAlignment);
+    segment.offset = round_up(end_, alignment_);
     segment.count = shape.elements();
     segment.decay = shape.rank() == 2;
     segment.init = init;
@@ -39,12 +40,13 @@ class UnitBuilder {
     add(name + ".bias", {out}, InitKind::kConstant, 0.0);
   }
   Unit finish(int64_t ranks) {
-    unit_.padded = round_up(end_, ranks * kUnitAlignment);
+    unit_.padded = round_up(end_, ranks * alignment_);
     return std::move(unit_);
   }
 
  private:
   Unit unit_;
+  int64_t alignment_;
   uint32_t& next_index_;
   int64_t end_ = 0;
 };
@@ -66,18 +68,18 @@ RowsAttributes rows_attributes(int64_t rows, int64_t width, int64_t batch = 1) {
 
 }  // namespace
 
-std::vector<Unit> gpt2_units(const GptSpec& spec, int64_t ranks) {
+std::vector<Unit> gpt2_units(const GptSpec& spec, int64_t ranks, int64_t alignment) {
   std::vector<Unit> units;
   uint32_t index = 0;
   const int64_t d = spec.hidden;
   const double residual_std = kInitStd / std::sqrt(2.0 * static_cast<double>(spec.layers));
-  UnitBuilder embedding("embedding", index);
+  UnitBuilder embedding("embedding", alignment, index);
   embedding.add("wte.weight", {spec.vocabulary, d}, InitKind::kNormal, kInitStd);
   embedding.add("wpe.weight", {spec.context, d}, InitKind::kNormal, kInitStd);
   units.push_back(embedding.finish(ranks));
   for (int64_t i = 0; i < spec.layers; ++i) {
     const std::string h = "h." + std::to_string(i);
-    UnitBuilder block("block" + std::to_string(i), index);
+    UnitBuilder block("block" + std::to_string(i), alignment, index);
     block.layer_norm(h + ".ln_1", d);
     block.linear(h + ".attn.c_attn", d, 3 * d, kInitStd);
     block.linear(h + ".attn.c_proj", d, d, residual_std);
@@ -86,13 +88,13 @@ std::vector<Unit> gpt2_units(const GptSpec& spec, int64_t ranks) {
     block.linear(h + ".mlp.c_proj", 4 * d, d, residual_std);
     units.push_back(block.finish(ranks));
   }
-  UnitBuilder head("head", index);
+  UnitBuilder head("head", alignment, index);
   head.layer_norm("ln_f", d);
   units.push_back(head.finish(ranks));
   return units;
 }
 
-Gpt2::Gpt2(GptSpec spec) : spec_(spec), units_(gpt2_units(spec, 1)) {}
+Gpt2::Gpt2(GptSpec spec) : spec_(spec) {}
 
 int64_t Gpt2::flops(int64_t tokens) const {
   const int64_t weights =
@@ -100,15 +102,13 @@ int64_t Gpt2::flops(int64_t tokens) const {
   return (6 * weights + 12 * spec_.layers * spec_.time * spec_.hidden) * tokens;
 }
 
-ValueId Gpt2::parameter(const Scope& scope, ValueId buffer, int64_t unit,
+ValueId Gpt2::parameter(const Scope& scope, const ModelInputs& inputs, int64_t unit,
                         const std::string& name) const {
-  for (const Segment& segment : units_[static_cast<size_t>(unit)].segments) {
-    if (segment.name != name) continue;
-    Type type = scope.graph.type(buffer);
-    type.shape = segment.shape;
-    return scope.emit(name, Op::kView, ViewAttributes{segment.offset}, {buffer}, type);
-  }
-  throw InternalError("no such parameter: " + name);
+  const ValueId buffer = inputs.unit_buffer(scope, unit);
+  const Segment& segment = inputs.units[static_cast<size_t>(unit)].segment(name);
+  Type type = scope.graph.type(buffer);
+  type.shape = segment.shape;
+  return scope.emit(name, Op::kView, ViewAttributes{segment.offset}, {buffer}, type);
 }
 
 ValueId Gpt2::dropout(const Scope& scope, ValueId x, const ModelInputs& inputs,
@@ -133,12 +133,12 @@ ValueId Gpt2::layer_norm(const Scope& scope, ValueId x, ValueId scale, ValueId s
 
 ValueId Gpt2::embedding(const Scope& scope, const ModelInputs& inputs) const {
   const int64_t rows = spec_.batch * spec_.time, d = spec_.hidden;
-  const ValueId buffer = inputs.unit_buffer(scope, 0);
-  const ValueId table = parameter(scope, buffer, 0, "wte.weight");
+  const ValueId table = parameter(scope, inputs, 0, "wte.weight");
   const ValueId x =
       scope.emit("tokens", Op::kEmbedding, rows_attributes(rows, d), {inputs.tokens, table});
   // Positions: the first `time` rows of wpe, added to each sequence seen as one row.
-  const Segment& wpe = units_[0].segments[1];
+  const ValueId buffer = inputs.unit_buffer(scope, 0);
+  const Segment& wpe = inputs.units[0].segment("wpe.weight");
   Type type = scope.graph.type(buffer);
   type.shape = Shape{spec_.time * d};
   const ValueId positions =
@@ -239,10 +239,9 @@ ValueId Gpt2::attention(const Scope& scope, ValueId qkv, const ModelInputs& inpu
 
 ValueId Gpt2::block(const Scope& scope, ValueId x, int64_t layer, const ModelInputs& inputs) const {
   const int64_t rows = spec_.batch * spec_.time, d = spec_.hidden, unit = layer + 1;
-  const ValueId buffer = inputs.unit_buffer(scope, unit);
   const std::string h = "h." + std::to_string(layer);
   const auto weight = [&](const std::string& name) {
-    return parameter(scope, buffer, unit, h + "." + name);
+    return parameter(scope, inputs, unit, h + "." + name);
   };
   const Type row_type{spec_.dtype, {rows, d}, Placement::kBatchSplit};
   const auto linear = [&](const Scope& s, const std::string& name, ValueId in, int64_t width_in,
@@ -290,15 +289,14 @@ ValueId Gpt2::hidden(Graph& graph, const ModelInputs& inputs) const {
     x = block(scope, x, i, inputs);
   }
   const Scope head = root.sub("head").at_block(last);
-  const ValueId buffer = inputs.unit_buffer(head, last);
-  return layer_norm(head, x, parameter(head, buffer, last, "ln_f.weight"),
-                    parameter(head, buffer, last, "ln_f.bias"));
+  return layer_norm(head, x, parameter(head, inputs, last, "ln_f.weight"),
+                    parameter(head, inputs, last, "ln_f.bias"));
 }
 
 ValueId Gpt2::loss_sum(Graph& graph, const ModelInputs& inputs, int64_t parts) const {
   const ValueId states = hidden(graph, inputs);
   const Scope scope{graph, "head", Phase::kForward, graph.last_block};
-  const ValueId table = parameter(scope, inputs.unit_buffer(scope, 0), 0, "wte.weight");
+  const ValueId table = parameter(scope, inputs, 0, "wte.weight");
   const int64_t total = spec_.batch * spec_.time, d = spec_.hidden, v = spec_.vocabulary;
   const int64_t rows = largest_divisor(total / parts, kChunkRows), count = total / rows;
   const int64_t stride = round_up(v, kLogitsAlignment);
@@ -342,7 +340,7 @@ ValueId Gpt2::next_token_logits(Graph& graph, const ModelInputs& inputs, ValueId
   const Scope scope{graph, "head", Phase::kForward, graph.last_block};
   const int64_t d = spec_.hidden, v = spec_.vocabulary;
   const ValueId row = scope.emit("row", Op::kEmbedding, rows_attributes(1, d), {position, states});
-  const ValueId table = parameter(scope, inputs.unit_buffer(scope, 0), 0, "wte.weight");
+  const ValueId table = parameter(scope, inputs, 0, "wte.weight");
   GemmAttributes g = plain_gemm(1, v, d);
   g.b = {0, 1, d};
   return scope.emit("logits", Op::kGemm, g, {row, table},

@@ -22,7 +22,8 @@ struct GptSpec {
 // embedding (wte, wpe), one a block, head (final layer norm); offsets are multiples of the
 // alignment, `padded` of ranks * alignment. GPT-2's initialisation: N(0, 0.02), projections into
 // the residual stream N(0, 0.02 / sqrt(2 layers)), biases 0, scales 1.
-std::vector<Unit> gpt2_units(const GptSpec& spec, int64_t ranks);
+std::vector<Unit> gpt2_units(const GptSpec& spec, int64_t ranks,
+                             int64_t alignment = kUnitAlignment);
 
 // Rows of attention's and the head's chunks: the largest divisor that is at most this.
 constexpr int64_t kChunkRows = 256;
@@ -32,7 +33,9 @@ class Gpt2 : public Model {
   explicit Gpt2(GptSpec spec);
   const GptSpec& spec() const { return spec_; }
 
-  std::vector<Unit> units(int64_t ranks) const override { return gpt2_units(spec_, ranks); }
+  std::vector<Unit> units(int64_t ranks, int64_t alignment = kUnitAlignment) const override {
+    return gpt2_units(spec_, ranks, alignment);
+  }
   DType dtype() const override { return spec_.dtype; }
   int64_t batch() const override { return spec_.batch; }
   int64_t time() const override { return spec_.time; }
@@ -48,7 +51,7 @@ class Gpt2 : public Model {
  private:
   // Final hidden states (batch * time, hidden), after the last layer norm.
   ValueId hidden(Graph& graph, const ModelInputs& inputs) const;
-  ValueId parameter(const Scope& scope, ValueId buffer, int64_t unit,
+  ValueId parameter(const Scope& scope, const ModelInputs& inputs, int64_t unit,
                     const std::string& name) const;
   ValueId embedding(const Scope& scope, const ModelInputs& inputs) const;
   ValueId block(const Scope& scope, ValueId x, int64_t layer, const ModelInputs& inputs) const;
@@ -59,7 +62,6 @@ class Gpt2 : public Model {
   bool drops(const ModelInputs& inputs) const { return inputs.training && spec_.dropout > 0.0; }
 
   GptSpec spec_;
-  std::vector<Unit> units_;  // padding aside: offsets do not depend on the ranks
 };
 
 }  // namespace memwall

@@ -19,11 +19,13 @@ struct CompileSettings {
   int64_t prefetch_depth = 0;  // regions that gathers run ahead; transfers in flight
   CheckpointPolicy checkpointing;
   int64_t init_seed = 0;
+  int64_t direction_seed = 0;  // of curvature's random signs
   OptimizerSettings optimizer;
   double grad_clip = 0.0;   // 0: off
   bool train = true;        // programs init, micro, last_micro, update
   bool evaluate = true;     // program evaluate
   bool next_token = false;  // program next_token
+  bool curvature = false;   // programs hessian_signs and hessian_vector; not together with train
   std::string target = kCpuTarget;
   Transport transport = Transport::kMpi;
 };

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "runtime/graph/rewrite.h"
+#include "runtime/passes/dual.h"
 
 namespace memwall {
 namespace {
@@ -50,7 +51,7 @@ class Evictor {
     clone.phase = reader.phase;
     clone.block = reader.block;
     clone.origin = from_.values[static_cast<size_t>(v)].node;
-    clone.recomputed = !is_alias(node.op) && node.op != Op::kAllGather;
+    clone.recomputed = !is_alias(node.op) && node.op != Op::kAllGather && node.op != Op::kSign;
     if (!is_alias(node.op)) clone.name += "/again";
     for (ValueId& input : clone.inputs) input = in_region(input, region, reader);
     std::vector<Type> types;
@@ -124,8 +125,8 @@ Evicted evicted_by(const CheckpointPolicy& policy, const Graph& graph) {
         const Node& node = graph.nodes[static_cast<size_t>(graph.values[i].node)];
         const bool kept_by_name = node.phase == Phase::kForward && node.block > 0 &&
                                   node.block < graph.last_block && !is_alias(node.op) &&
-                                  node.op != Op::kAllGather;
-        if (!kept_by_name || !matches(pattern, node.name)) continue;
+                                  node.op != Op::kAllGather && node.op != Op::kSign;
+        if (!kept_by_name || !matches(pattern, primal_name(node))) continue;
         found = true;
         dropped[i] = 0;
       }
@@ -139,7 +140,7 @@ Evicted evicted_by(const CheckpointPolicy& policy, const Graph& graph) {
 
 bool is_gathered_parameter(const Graph& graph, ValueId v) {
   const Node& node = graph.producer(v);
-  return node.op == Op::kAllGather && node.phase == Phase::kForward;
+  return (node.op == Op::kAllGather || node.op == Op::kSign) && node.phase == Phase::kForward;
 }
 
 }  // namespace memwall

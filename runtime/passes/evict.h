@@ -17,7 +17,7 @@ using Evicted = std::function<bool(const Graph&, ValueId)>;
 // just before the first of them; evicted inputs of a clone are cloned too.
 Graph evict(const Graph& graph, const Evicted& evicted);
 
-// Gathered parameters: what stage 3 does not keep.
+// Gathered parameters, which stage 3 does not keep, and the signs that are their tangents.
 bool is_gathered_parameter(const Graph& graph, ValueId v);
 
 // Activations of Transformer blocks that a checkpointing policy does not keep.

@@ -86,7 +86,7 @@ class Placer {
   Category category_of(const Buffer& buffer) const {
     for (ValueId v : buffer.holds) {
       const Node& node = graph_.producer(v);
-      if (node.op == Op::kAllGather && node.phase != Phase::kUpdate &&
+      if ((node.op == Op::kAllGather || node.op == Op::kSign) && node.phase != Phase::kUpdate &&
           graph_.type(v).placement == Placement::kReplicated) {
         return Category::kGatheredParameters;
       }
@@ -256,7 +256,7 @@ class Placer {
     Step step = describe(graph_, node);
     for (ValueId v : node.inputs) step.inputs.push_back(operand(v));
     for (ValueId v : node.outputs) step.outputs.push_back(operand(v));
-    step.in_place = rules_of(node.op).in_place;
+    step.in_place = in_place_pairs(graph_, node);
     if (node.op == Op::kAllGather || node.op == Op::kReduceScatter) step.in_place = {{0, 0}};
     const Extra& extra = extras_[static_cast<size_t>(id)];
     if (extra.bytes > 0) step.workspace = scratch(node, extra);

@@ -148,6 +148,13 @@ class BodyOperands {
     if (node.op == Op::kOperand) {
       outer = static_cast<int32_t>(std::get<StateAttributes>(node.attributes).slot);
     }
+    // Terms of a sum that ends as a result lie in its place, and are the result so far.
+    if (outer < 0) {
+      outer = placed_.storage
+                  .buffers[static_cast<size_t>(
+                      placed_.storage.locations[static_cast<size_t>(v)].buffer)]
+                  .external;
+    }
     if (outer >= 0) {
       const Operand& external = externals_[static_cast<size_t>(outer)];
       operand.value = external.value;
@@ -186,7 +193,9 @@ Step describe(const Graph& graph, const Node& node) {
   step.backward = node.phase == Phase::kBackward;
   step.recomputed = node.recomputed;
   step.block = node.block;
-  if (const auto flops = rules_of(node.op).flops) step.flops = (*flops)(graph, node);
+  step.tangent = node.tangent;
+  step.dual = node.dual;
+  step.flops = flops_of(graph, node);
   return step;
 }
 
@@ -210,10 +219,10 @@ Body instantiate_body(const Node& chunked, const PlacedBody& placed,
     step.flops *= body.count;
     for (ValueId v : node.inputs) step.inputs.push_back(address.at(v));
     for (ValueId v : node.outputs) step.outputs.push_back(address.at(v));
-    step.in_place = rules_of(node.op).in_place;
-    if (!node.addends.empty() && node.addends[0] != kNoValue) {
-      step.accumulate = Accumulate::kAlways;
-      step.addends.push_back(address.at(node.addends[0]));
+    step.in_place = in_place_pairs(placed.graph, node);
+    for (ValueId v : node.addends) {
+      step.addends.push_back(v == kNoValue ? Operand{} : address.at(v));
+      if (v != kNoValue) step.accumulate = Accumulate::kAlways;
     }
     if (placed.storage.accumulates[i]) {
       const auto k = static_cast<size_t>(

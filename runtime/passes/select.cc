@@ -53,6 +53,7 @@ class Selector {
   DType dtype(ValueId v) const { return from_.type(v).dtype; }
 
   void find(const Node& n, NodeId id) {
+    if (n.dual) return;
     std::optional<Fusion> found;
     if (n.op == Op::kGelu) found = bias_gelu(n, id);
     if (n.op == Op::kLayerNorm) found = add_layer_norm(n, id);
@@ -94,7 +95,7 @@ class Selector {
     const ValueId dx = columns.inputs[0];
     const Node& grad = node(producer(dx));
     const auto& rows = std::get<RowsAttributes>(columns.attributes);
-    if (grad.op != Op::kGeluGrad || rows.batch != 1 || !grad.addends.empty()) return {};
+    if (grad.op != Op::kGeluGrad || grad.dual || rows.batch != 1 || !grad.addends.empty()) return {};
     return Fusion{Op::kGeluGradColumns,     rows, {producer(dx), id}, grad.inputs,
                   {columns.outputs[0], dx}, id};
   }

@@ -1,5 +1,8 @@
 #include "runtime/passes/shard.h"
 
+#include <variant>
+
+#include "runtime/base/averaging.h"
 #include "runtime/base/math.h"
 #include "runtime/base/scalars.h"
 #include "runtime/passes/place.h"
@@ -12,8 +15,22 @@ ShardLayout shard_layout(const CompileSettings& s) {
   layout.moments = many && s.zero_stage >= 1;
   // Stage 1 accumulates whole gradients, but with one micro-step there is nothing to accumulate.
   layout.gradients = many && (s.zero_stage >= 2 || (s.zero_stage == 1 && s.micro_steps == 1));
+  layout.curvature =
+      many && (s.zero_stage >= 2 || (s.zero_stage == 1 && curvature_terms(s) == 1));
   layout.parameters = many && s.zero_stage >= 3;
   return layout;
+}
+
+int64_t curvature_terms(const CompileSettings& settings) {
+  constexpr int64_t kSeveral = 2;
+  const auto* adahessian = std::get_if<AdaHessianSettings>(&settings.optimizer);
+  if (settings.curvature) return kSeveral;
+  return adahessian == nullptr ? 0 : settings.micro_steps * adahessian->probes;
+}
+
+int64_t averaging_block(const CompileSettings& settings) {
+  const auto* adahessian = std::get_if<AdaHessianSettings>(&settings.optimizer);
+  return adahessian == nullptr ? 1 : adahessian->averaging_block;
 }
 
 namespace {
@@ -24,8 +41,10 @@ Category category_of(SlotKind kind) {
     case SlotKind::kMaster:
     case SlotKind::kMoment1:
     case SlotKind::kMoment2: return Category::kOptimizerState;
-    case SlotKind::kGradient: return Category::kGradients;
+    case SlotKind::kGradient:
+    case SlotKind::kCurvature: return Category::kGradients;
     case SlotKind::kScalars:
+    case SlotKind::kTraceSum:
     case SlotKind::kLossSum: return Category::kWorkspace;
     default: return Category::kActivations;
   }
@@ -59,6 +78,29 @@ class SlotDeclarer {
 
 }  // namespace
 
+namespace {
+
+// Sums where several terms are added up, else averages.
+void declare_curvature(const CompileSettings& settings, DType exact, SlotDeclarer& slots,
+                       const std::vector<Unit>& units) {
+  const ShardLayout layout = shard_layout(settings);
+  const int64_t terms = curvature_terms(settings);
+  if (terms == 0) return;
+  const bool sharded = terms > 1 ? layout.curvature : layout.moments;
+  const int64_t parts = sharded ? settings.ranks : 1;
+  for (size_t u = 0; u < units.size(); ++u) {
+    const int64_t elements = terms > 1
+                                 ? units[u].shard(parts)
+                                 : averaged_elements(units[u], parts, averaging_block(settings));
+    slots.add(SlotKind::kCurvature, exact, Shape{elements}, static_cast<int64_t>(u), sharded);
+  }
+  if (terms == 1) {
+    slots.add(SlotKind::kTraceSum, DType::kF64, Shape{layout.moments ? 1 : settings.ranks});
+  }
+}
+
+}  // namespace
+
 void declare_slots(const Model& model, const CompileSettings& settings, Plan& plan) {
   const ShardLayout layout = shard_layout(settings);
   const DType exact = accumulator_of(model.dtype());
@@ -78,11 +120,19 @@ void declare_slots(const Model& model, const CompileSettings& settings, Plan& pl
     }
     each_unit(SlotKind::kGradient, settings.micro_steps > 1 ? exact : model.dtype(),
               layout.gradients);
+    declare_curvature(settings, exact, slots, plan.units);
+    slots.add(SlotKind::kScalars, DType::kF64, Shape{kScalarCount});
+    slots.add(SlotKind::kLossSum, DType::kF64, Shape{1});
+  }
+  if (settings.curvature) {
+    each_unit(SlotKind::kVector, model.dtype(), layout.parameters);
+    each_unit(SlotKind::kGradient, exact, layout.gradients);
+    declare_curvature(settings, exact, slots, plan.units);
     slots.add(SlotKind::kScalars, DType::kF64, Shape{kScalarCount});
     slots.add(SlotKind::kLossSum, DType::kF64, Shape{1});
   }
   slots.add(SlotKind::kTokens, DType::kI32, Shape{model.batch(), model.time()});
-  if (settings.train || settings.evaluate) {
+  if (settings.train || settings.evaluate || settings.curvature) {
     slots.add(SlotKind::kTargets, DType::kI32, Shape{model.batch(), model.time()});
   }
   if (settings.train && model.has_dropout()) {
@@ -112,8 +162,9 @@ ValueId ParameterSharding::state(const Scope& scope, SlotKind kind, int64_t unit
     const Slot& slot = plan_.slots[static_cast<size_t>(index)];
     Placement placement = Placement::kReplicated;
     if (slot.sharded) placement = Placement::kShard;
-    if (kind == SlotKind::kGradient && !slot.sharded) placement = Placement::kPartial;
-    if (kind == SlotKind::kLossSum) placement = Placement::kPartial;
+    const bool sums = kind == SlotKind::kGradient || kind == SlotKind::kCurvature;
+    if (sums && !slot.sharded) placement = Placement::kPartial;
+    if (kind == SlotKind::kLossSum || kind == SlotKind::kTraceSum) placement = Placement::kPartial;
     if (kind == SlotKind::kTokens || kind == SlotKind::kTargets || kind == SlotKind::kSampleIndex) {
       placement = Placement::kBatchSplit;
     }
@@ -152,18 +203,30 @@ ValueId ParameterSharding::gather(const Scope& scope, const std::string& name, V
   return scope.emit(name, Op::kAllGather, a, {shard}, type);
 }
 
+UnitAttributes ParameterSharding::attributes(int64_t unit, int64_t parts) const {
+  UnitAttributes a;
+  a.unit = unit;
+  a.parts = parts;
+  return a;
+}
+
 ValueId ParameterSharding::unit_buffer(const Scope& scope, int64_t unit) {
   const auto [entry, fresh] = buffers_.try_emplace(unit, kNoValue);
-  if (fresh) {
-    const ValueId parameters = state(scope, SlotKind::kParameter, unit);
-    const Scope at{graph_, plan_.units[static_cast<size_t>(unit)].name, scope.phase, scope.block};
-    if (layout_.parameters) {
-      entry->second = gather(at, "gather", parameters, unit);
-    } else {
-      UnitAttributes a;
-      a.unit = unit;
-      entry->second = at.emit("replicate", Op::kReplicate, a, {parameters});
-    }
+  if (!fresh) return entry->second;
+  const Scope at{graph_, unit_of(unit).name, scope.phase, scope.block};
+  const auto enter = [&](SlotKind kind, const std::string& name) {
+    const ValueId held = state(scope, kind, unit);
+    if (layout_.parameters) return gather(at, "gather" + name, held, unit);
+    return at.emit("replicate" + name, Op::kReplicate, attributes(unit, 1), {held});
+  };
+  entry->second = enter(SlotKind::kParameter, "");
+  if (direction_ == Direction::kVector) {
+    directions_[entry->second] = enter(SlotKind::kVector, "_vector");
+  } else if (direction_ == Direction::kSigns) {
+    UnitAttributes a = attributes(unit, 1);
+    a.seed = settings_.direction_seed;
+    directions_[entry->second] =
+        at.emit("signs", Op::kSign, a, {state(scope, SlotKind::kScalars)}, graph_.type(entry->second));
   }
   return entry->second;
 }
@@ -173,61 +236,144 @@ ValueId ParameterSharding::accumulator(const Scope& scope, const Node& gather) {
   return state(scope, SlotKind::kGradient, std::get<UnitAttributes>(gather.attributes).unit);
 }
 
-void ParameterSharding::gradient(const Scope& scope, const Node& gather_node, ValueId cotangent,
-                                 bool last) {
-  const int64_t unit = std::get<UnitAttributes>(gather_node.attributes).unit;
-  const Scope at{graph_, plan_.units[static_cast<size_t>(unit)].name, scope.phase, scope.block};
-  const DType wire = graph_.type(gather_node.outputs[0]).dtype;
-  const bool accumulating = settings_.micro_steps > 1;
-  if (settings_.ranks == 1 || (accumulating && !layout_.gradients && !last)) {
-    output(cotangent, SlotKind::kGradient, unit);
-    return;
-  }
-  const auto converted = [&](ValueId v, DType dtype, std::vector<ValueId> place) {
-    Type type = graph_.type(v);
-    if (type.dtype == dtype) return v;
-    type.dtype = dtype;
-    std::vector<ValueId> inputs{v};
-    inputs.insert(inputs.end(), place.begin(), place.end());
-    return at.emit("convert", Op::kCopy, NoAttributes{}, std::move(inputs), type);
-  };
-  Type shard_type = graph_.type(cotangent);
-  shard_type.dtype = wire;
-  shard_type.shape = Shape{plan_.units[static_cast<size_t>(unit)].shard(settings_.ranks)};
-  shard_type.placement = Placement::kShard;
-  UnitAttributes a;
-  a.unit = unit;
-  a.parts = settings_.ranks;
-  ValueId shard =
-      at.emit("scatter", Op::kReduceScatter, a, {converted(cotangent, wire, {})}, shard_type);
-  const DType held = plan_.slots[static_cast<size_t>(slot_index(SlotKind::kGradient, unit))].dtype;
-  if (layout_.gradients && accumulating) {
+ValueId ParameterSharding::converted(const Scope& at, ValueId v, DType dtype,
+                                     std::vector<ValueId> place) {
+  Type type = graph_.type(v);
+  if (type.dtype == dtype) return v;
+  type.dtype = dtype;
+  std::vector<ValueId> inputs{v};
+  inputs.insert(inputs.end(), place.begin(), place.end());
+  return at.emit("convert", Op::kCopy, NoAttributes{}, std::move(inputs), type);
+}
+
+// The result of `node`, added to the slot's contents, which the first term overwrites.
+ValueId ParameterSharding::added_up(const Scope& at, const std::string& name, Node node,
+                                    const Type& type, int64_t unit, const Sum& sum) {
+  node.name = at.path(name);
+  node.phase = at.phase;
+  node.block = at.block;
+  node.addends = {state(at, sum.kind, unit)};
+  node.addend_skipped_first = sum.skips_first;
+  const NodeId id = graph_.add(std::move(node), {type});
+  return graph_.nodes[static_cast<size_t>(id)].outputs[0];
+}
+
+// The sum over ranks of `whole`, or `whole` where that waits for the last term. Whole accumulators
+// are part of `whole` already.
+ValueId ParameterSharding::reduced(const Scope& at, int64_t unit, ValueId whole, const Sum& sum) {
+  if (settings_.ranks == 1 || (sum.accumulates && !sum.sharded && !sum.last)) return whole;
+  const Slot& parameters =
+      plan_.slots[static_cast<size_t>(slot_index(SlotKind::kParameter, unit))];
+  const DType wire = parameters.dtype;
+  const DType held = sum.accumulates ? accumulator_of(wire) : wire;
+  Type type = graph_.type(whole);
+  type.dtype = wire;
+  type.shape = Shape{unit_of(unit).shard(settings_.ranks)};
+  type.placement = Placement::kShard;
+  const ValueId shard = at.emit("scatter", Op::kReduceScatter, attributes(unit, settings_.ranks),
+                                {converted(at, whole, wire)}, type);
+  type.dtype = held;
+  if (sum.sharded && sum.accumulates) {
     Node add;
     add.op = Op::kCopy;
     add.attributes = NoAttributes{};
-    add.name = at.path("accumulate");
-    add.phase = at.phase;
-    add.block = at.block;
     add.inputs = {shard};
-    add.addends = {state(at, SlotKind::kGradient, unit)};
-    add.addend_skipped_first = true;
-    Type type = shard_type;
-    type.dtype = held;
-    const NodeId id = graph_.add(std::move(add), {type});
-    shard = graph_.nodes[static_cast<size_t>(id)].outputs[0];
-  } else if (settings_.zero_stage == 0) {
-    const ValueId whole = gather(at, "gather_gradient", shard, unit);
-    output(converted(whole, held, {}), SlotKind::kGradient, unit);
-    return;
-  } else if (!layout_.gradients && held != wire) {
-    // In the place of the accumulator, which nobody reads any more: not of the slot's old contents,
-    // which each addition has overwritten.
-    Type share = shard_type;
-    share.dtype = held;
-    const ValueId place = at.emit("share", Op::kShardView, NoAttributes{}, {cotangent}, share);
-    shard = converted(shard, held, {place});
+    return added_up(at, "accumulate", std::move(add), type, unit, sum);
   }
-  output(shard, SlotKind::kGradient, unit);
+  if (settings_.zero_stage == 0) {
+    return converted(at, gather(at, "gather_gradient", shard, unit), held);
+  }
+  if (sum.sharded || held == wire) return shard;
+  // In the place of the accumulator, which nobody reads any more: not of the slot's old contents,
+  // which each addition has overwritten.
+  const ValueId place = at.emit("share", Op::kShardView, NoAttributes{}, {whole}, type);
+  return converted(at, shard, held, {place});
+}
+
+void ParameterSharding::gradient(const Scope& scope, int64_t unit, ValueId cotangent,
+                                 const MicroStep& step) {
+  const Scope at{graph_, unit_of(unit).name, scope.phase, scope.block};
+  const Sum sum{SlotKind::kGradient, settings_.micro_steps > 1 || settings_.curvature,
+                layout_.gradients, step.last, true};
+  output(reduced(at, unit, cotangent, sum), SlotKind::kGradient, unit);
+}
+
+void ParameterSharding::curvature(const Scope& scope, int64_t unit, ValueId product,
+                                  const MicroStep& step) {
+  const Scope at{graph_, unit_of(unit).name + "/curvature", scope.phase, scope.block};
+  const Sum sum{SlotKind::kCurvature, curvature_terms(settings_) > 1, layout_.curvature,
+                step.last_curvature, step.first_probe};
+  const bool adds_whole = sum.accumulates && !sum.sharded;
+  Type type = graph_.type(product);
+  if (adds_whole) type.dtype = accumulator_of(type.dtype);
+  Node node;
+  node.op = Op::kCopy;
+  node.attributes = NoAttributes{};
+  node.inputs = {product};
+  if (step.direction == Direction::kSigns) {  // z (H z)
+    node.op = Op::kSignProduct;
+    UnitAttributes a = attributes(unit, 1);
+    a.seed = settings_.direction_seed;
+    node.attributes = a;
+    node.inputs.push_back(state(at, SlotKind::kScalars));
+  }
+  ValueId whole = product;
+  if (adds_whole) {
+    whole = added_up(at, "sum", std::move(node), type, unit, sum);
+  } else if (node.op == Op::kSignProduct) {
+    whole = at.emit("signed", node.op, node.attributes, node.inputs, type);
+  }
+  const ValueId sums = reduced(at, unit, whole, sum);
+  if (sum.accumulates) {
+    output(sums, SlotKind::kCurvature, unit);
+    return;
+  }
+  trace_ = trace_partials(at, sums, unit, trace_);
+  output(averaged(at, sums, unit), SlotKind::kCurvature, unit);
+}
+
+void ParameterSharding::finish_curvature() {
+  if (trace_ != kNoValue) output(trace_, SlotKind::kTraceSum);
+}
+
+ValueId ParameterSharding::trace_partials(const Scope& scope, ValueId sums, int64_t unit,
+                                          ValueId before) {
+  const int64_t parts = layout_.moments ? 1 : settings_.ranks;
+  Node node;
+  node.op = Op::kSumParts;
+  node.attributes = attributes(unit, parts);
+  node.name = scope.path("trace");
+  node.phase = scope.phase;
+  node.block = scope.block;
+  node.inputs = {sums};
+  if (before != kNoValue) node.addends = {before};
+  const NodeId id = graph_.add(std::move(node), {{DType::kF64, {parts}, Placement::kPartial}});
+  return graph_.nodes[static_cast<size_t>(id)].outputs[0];
+}
+
+ValueId ParameterSharding::averaged(const Scope& scope, ValueId sums, int64_t unit) {
+  const int64_t block = averaging_block(settings_);
+  const int64_t parts = layout_.moments ? settings_.ranks : 1;
+  UnitAttributes a = attributes(unit, parts);
+  a.averaging_block = block;
+  std::vector<ValueId> inputs{sums};
+  if (block == kWholeRows && parts > 1) {
+    const Type shares{DType::kF64, Shape{2 * parts}, Placement::kPartial};
+    const ValueId rows = scope.emit("row_partials", Op::kRowPartials, a, inputs, shares);
+    inputs.push_back(scope.emit("row_sums", Op::kReduceScatter, a, {rows},
+                                Type{DType::kF64, Shape{2}, Placement::kShard}));
+  }
+  Type type = graph_.type(sums);
+  type.dtype = accumulator_of(type.dtype);
+  type.shape = Shape{averaged_elements(unit_of(unit), parts, block)};
+  return scope.emit("average", Op::kSpatialAverage, a, inputs, type);
+}
+
+void ParameterSharding::remap(const std::function<ValueId(ValueId)>& map) {
+  for (auto& entry : states_) entry.second = map(entry.second);
+  shares_.clear();
+  buffers_.clear();
+  directions_.clear();
 }
 
 }  // namespace memwall

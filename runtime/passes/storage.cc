@@ -200,7 +200,7 @@ class Assigner {
       }
       storage_.copies.push_back({CopyNeeded::What::kAddend, id, static_cast<int32_t>(k), false});
     } else {
-      for (const auto& [result, input] : rules_of(node.op).in_place) {
+      for (const auto& [result, input] : in_place_pairs(graph_, node)) {
         if (static_cast<size_t>(result) != k) continue;
         if (static_cast<size_t>(input) >= node.inputs.size()) continue;
         const ValueId v = node.inputs[static_cast<size_t>(input)];
@@ -326,7 +326,7 @@ class Assigner {
     const bool sole_reader = reads_of(v) == 1;
     const Location into{target.external, 0, 0};
     if (target.accumulate) {
-      const bool natively = rules_of(node.op).accumulates && node.outputs[0] == v &&
+      const bool natively = rules_of(node.op).accumulates && !node.dual && node.outputs[0] == v &&
                             (node.addends.empty() || node.addends[0] == kNoValue) && sole_reader &&
                             mergeable(v) && buffer_of(location(v)).first == id;
       if (natively) {

@@ -5,12 +5,12 @@
 namespace memwall {
 namespace {
 
-void count_transfer(const Step& step, int64_t times, int64_t ranks, Totals& totals) {
+void count_transfer(const Step& step, int64_t ranks, StepTotals& totals) {
   if (ranks == 1) return;
   const auto count = [&](PlannedTraffic& traffic, int64_t payload, int64_t wire) {
-    traffic.calls += times;
-    traffic.payload_bytes += times * payload;
-    traffic.wire_bytes += times * wire;
+    traffic.calls += 1;
+    traffic.payload_bytes += payload;
+    traffic.wire_bytes += wire;
   };
   const int64_t in = step.inputs.empty() ? 0 : step.inputs[0].bytes;
   const int64_t out = step.outputs.empty() ? 0 : step.outputs[0].bytes;
@@ -21,6 +21,33 @@ void count_transfer(const Step& step, int64_t times, int64_t ranks, Totals& tota
   if (step.op == Op::kAllReduce) {
     count(totals.all_reduce, in, all_reduce_wire_bytes(ranks, step.inputs[0].shape.elements()));
   }
+}
+
+// What a step that recomputes does of tangents counts as a tangent's.
+void count_flops(const Step& step, StepTotals& totals) {
+  const int64_t tangent = step.tangent ? step.flops : step.dual ? step.flops / 3 * 2 : 0;
+  totals.tangent_flops += tangent;
+  if (step.recomputed) totals.recomputed_flops += step.flops - tangent;
+}
+
+StepTotals step_totals(const Plan& plan, int64_t model_flops, bool curvature) {
+  StepTotals totals;
+  totals.model_flops = model_flops;
+  for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, curvature)) {
+    const Program& program = plan.program(run.program);
+    for (const Step& step : program.steps) {
+      count_transfer(step, plan.ranks, totals);
+      totals.dram_bytes += step.dram_bytes;
+      if (step.op != Op::kChunked) {
+        count_flops(step, totals);
+        continue;
+      }
+      for (const Step& inner : program.bodies[static_cast<size_t>(step.body)].steps) {
+        count_flops(inner, totals);
+      }
+    }
+  }
+  return totals;
 }
 
 }  // namespace
@@ -37,20 +64,6 @@ void total(Plan& plan, const Model& model, int64_t lower_bound) {
     for (size_t c = 0; c < kCategoryCount; ++c) {
       totals.maximum[c] = std::max(totals.maximum[c], program.maximum[c]);
     }
-    int64_t times = 0;
-    if (program.name == "micro") times = plan.micro_steps - 1;
-    if (program.name == "last_micro" || program.name == "update") times = 1;
-    for (const Step& step : program.steps) {
-      count_transfer(step, times, plan.ranks, totals);
-      totals.dram_bytes += times * step.dram_bytes;
-      if (step.op == Op::kChunked) {
-        for (const Step& inner : program.bodies[static_cast<size_t>(step.body)].steps) {
-          if (inner.recomputed) totals.recomputed_flops += times * inner.flops;
-        }
-      } else if (step.recomputed) {
-        totals.recomputed_flops += times * step.flops;
-      }
-    }
   }
   for (const Slot& slot : plan.slots) {
     if (slot.unit < 0) continue;
@@ -58,7 +71,13 @@ void total(Plan& plan, const Model& model, int64_t lower_bound) {
     const int64_t padding = unit.padded - unit.parameters;
     totals.padding_bytes += padding * size_of(slot.dtype) / (slot.sharded ? plan.ranks : 1);
   }
-  totals.model_flops = model.flops(model.batch() * model.time() * plan.micro_steps);
+  const int64_t flops = model.flops(model.batch() * model.time() * plan.micro_steps);
+  const bool measures = plan.has_program("update_hessian");
+  if (plan.has_program("update")) totals.between = step_totals(plan, flops, false);
+  if (measures) static_cast<StepTotals&>(totals) = step_totals(plan, flops, true);
+  if (!measures) static_cast<StepTotals&>(totals) = totals.between;
+  if (!plan.has_program("update")) totals.between = totals;
+  totals.model_flops = totals.between.model_flops = flops;
 }
 
 }  // namespace memwall

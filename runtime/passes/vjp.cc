@@ -65,6 +65,7 @@ class Backward : public VjpContext {
   // The assembled cotangent of a leaf, or kNoValue.
   ValueId leaf_cotangent(ValueId leaf) { return assemble(leaf); }
   const std::vector<Merged>& merged() const { return merged_; }
+  const std::vector<ParameterGradient>& gradients() const { return gradients_; }
 
   // VjpContext
   const Node& node() const override { return node_; }
@@ -78,7 +79,7 @@ class Backward : public VjpContext {
   void pass(int input, ValueId value) override;
   void chunked() override;
   void parameter(ValueId cotangent) override {
-    if (cotangent != kNoValue) hooks_->parameter(scope(), node_, cotangent);
+    if (cotangent != kNoValue) gradients_.push_back({node_.outputs[0], cotangent, kNoValue});
   }
 
  private:
@@ -111,6 +112,7 @@ class Backward : public VjpContext {
   Node node_;                                // being visited; a copy
   std::vector<ValueId> cotangents_;
   std::vector<Merged> merged_;
+  std::vector<ParameterGradient> gradients_;
 };
 
 void Backward::mark_needed(size_t count, const std::vector<char>& leaves) {
@@ -403,7 +405,7 @@ void Backward::chunked() {
 
 }  // namespace
 
-ValueId vjp(Graph& graph, ValueId loss, ValueId seed, const VjpHooks& hooks) {
+Differentiated vjp(Graph& graph, ValueId loss, ValueId seed, const VjpHooks& hooks) {
   BodyCache bodies;
   Backward backward(graph, &hooks, bodies);
   backward.seed(loss, seed);
@@ -420,7 +422,7 @@ ValueId vjp(Graph& graph, ValueId loss, ValueId seed, const VjpHooks& hooks) {
       if (forward.outputs[k] == loss) loss = merge.results[k];
     }
   }
-  return loss;
+  return {loss, backward.gradients()};
 }
 
 }  // namespace memwall

@@ -45,6 +45,8 @@ void write_step(std::string& out, const Step& step) {
     w("stream", static_cast<int64_t>(step.stream));
     w("backward", int64_t{step.backward});
     w("recomputed", int64_t{step.recomputed});
+    w("tangent", int64_t{step.tangent});
+    w("dual", int64_t{step.dual});
     w("block", int64_t{step.block});
     w("accumulate", static_cast<int64_t>(step.accumulate));
     w("accumulate_period", step.accumulate_period);
@@ -100,8 +102,8 @@ void write_traffic(RecordWriter& w, std::string_view name, const PlannedTraffic&
   w(fmt::format("{}.wire_bytes", name), t.wire_bytes);
 }
 
-void write_totals(std::string& out, const Totals& t) {
-  RecordWriter w(out, "totals");
+void write_step_totals(std::string& out, std::string_view record, const StepTotals& t) {
+  RecordWriter w(out, record);
   write_traffic(w, "all_gather", t.all_gather);
   write_traffic(w, "reduce_scatter", t.reduce_scatter);
   write_traffic(w, "all_reduce", t.all_reduce);
@@ -109,6 +111,12 @@ void write_totals(std::string& out, const Totals& t) {
   w("recomputed_flops", t.recomputed_flops);
   w("tangent_flops", t.tangent_flops);
   w("dram_bytes", t.dram_bytes);
+}
+
+void write_totals(std::string& out, const Totals& t) {
+  write_step_totals(out, "step_totals", t);
+  write_step_totals(out, "between_totals", t.between);
+  RecordWriter w(out, "totals");
   w("padding_bytes", t.padding_bytes);
   w("lower_bound", t.lower_bound);
   write_categories(w, "at_peak", t.at_peak);
@@ -125,6 +133,7 @@ std::string dump_plan(const Plan& plan) {
     RecordWriter w(out, "plan");
     w("ranks", plan.ranks);
     w("micro_steps", plan.micro_steps);
+    w("probes", plan.probes);
     w("zero_stage", plan.zero_stage);
     w("target", plan.target);
     w("transport", name_of(plan.transport));

@@ -174,6 +174,10 @@ class Parser {
     } else if (k == "where") {
       if (program(r).results.empty()) r.fail("outside a result");
       program(r).results.back().where = operand(r);
+    } else if (k == "step_totals") {
+      read_step_totals(r, plan_.totals);
+    } else if (k == "between_totals") {
+      read_step_totals(r, plan_.totals.between);
     } else if (k == "totals") {
       read_totals(r);
     } else {
@@ -192,6 +196,7 @@ class Parser {
   void read_plan(const RecordReader& r) {
     r("ranks", plan_.ranks);
     r("micro_steps", plan_.micro_steps);
+    r("probes", plan_.probes);
     r("zero_stage", plan_.zero_stage);
     plan_.target = r.text("target");
     plan_.transport = read_transport(r);
@@ -253,6 +258,8 @@ class Parser {
     s.stream = enumerator<Stream>(r, "stream", static_cast<int64_t>(Stream::kCount));
     s.backward = r.integer("backward") != 0;
     s.recomputed = r.integer("recomputed") != 0;
+    s.tangent = r.integer("tangent") != 0;
+    s.dual = r.integer("dual") != 0;
     s.block = static_cast<int32_t>(r.integer("block"));
     s.accumulate = enumerator<Accumulate>(r, "accumulate", 5);
     r("accumulate_period", s.accumulate_period);
@@ -270,8 +277,7 @@ class Parser {
     steps(r).push_back(std::move(s));
   }
 
-  void read_totals(const RecordReader& r) {
-    Totals& t = plan_.totals;
+  static void read_step_totals(const RecordReader& r, StepTotals& t) {
     traffic(r, "all_gather", t.all_gather);
     traffic(r, "reduce_scatter", t.reduce_scatter);
     traffic(r, "all_reduce", t.all_reduce);
@@ -279,6 +285,10 @@ class Parser {
     r("recomputed_flops", t.recomputed_flops);
     r("tangent_flops", t.tangent_flops);
     r("dram_bytes", t.dram_bytes);
+  }
+
+  void read_totals(const RecordReader& r) {
+    Totals& t = plan_.totals;
     r("padding_bytes", t.padding_bytes);
     r("lower_bound", t.lower_bound);
     categories(r, "at_peak", t.at_peak);

@@ -14,9 +14,10 @@ std::string_view name_of(Category category) {
 }
 
 std::string_view name_of(SlotKind kind) {
-  constexpr std::array<std::string_view, 13> names = {
-      "parameter", "master",  "moment1",      "moment2",  "gradient",    "scalars", "loss_sum",
-      "tokens",    "targets", "sample_index", "position", "sample_loss", "logits"};
+  constexpr std::array<std::string_view, 16> names = {
+      "parameter", "master",  "moment1",   "moment2",  "gradient", "curvature",
+      "vector",    "scalars", "trace_sum", "loss_sum", "tokens",   "targets",
+      "sample_index", "position", "sample_loss", "logits"};
   return names[static_cast<size_t>(kind)];
 }
 
@@ -37,6 +38,23 @@ const Slot* Plan::find_slot(SlotKind kind, int64_t unit) const {
     if (slot.kind == kind && slot.unit == unit) return &slot;
   }
   return nullptr;
+}
+
+std::vector<ProgramRun> training_step(int64_t micro_steps, int64_t probes, bool curvature) {
+  std::vector<ProgramRun> runs;
+  for (int64_t a = 0; a < micro_steps; ++a) {
+    const bool last = a + 1 == micro_steps;
+    if (!curvature) {
+      runs.push_back({last ? "last_micro" : "micro", a, 0});
+      continue;
+    }
+    runs.push_back({last ? "last_micro_hessian" : "micro_hessian", a, 0});
+    for (int64_t p = 1; p < probes; ++p) {
+      runs.push_back({last && p + 1 == probes ? "last_probe" : "probe", a, p});
+    }
+  }
+  runs.push_back({curvature ? "update_hessian" : "update", 0, 0});
+  return runs;
 }
 
 uint64_t plan_hash(const Plan& plan) {

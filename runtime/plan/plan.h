@@ -49,7 +49,10 @@ enum class SlotKind : uint8_t {
   kMoment1,
   kMoment2,
   kGradient,     // of a unit
+  kCurvature,    // of a unit: z (H z), summed and averaged as the update reads it, or so far
+  kVector,       // of a unit: the direction v of H v
   kScalars,      // f64[kScalarCount]
+  kTraceSum,     // f64[parts]         z (H z), each shard's sum, on its way to the update program
   kLossSum,      // f64[1]   summed over micro-steps, on its way to the update program
   kTokens,       // i32[batch, time]   written by the host
   kTargets,      // i32[batch, time]
@@ -106,6 +109,8 @@ struct Step {
   bool backward = false, recomputed = false;
   int32_t block = -1;  // Transformer block, or -1
   std::vector<Operand> inputs, outputs;
+  bool tangent = false;  // computes tangents of H z, and nothing else
+  bool dual = false;     // computes values and their tangents: see kernels/kernel.h
   // Scratch in the arena (an operand of its own value), bytes == 0 where there is none.
   Operand workspace;
   // Empty, or one an output (bytes == 0: none): what lies in the output's place and is added to.
@@ -137,7 +142,7 @@ struct SlotResult {
 };
 
 struct Program {
-  std::string name;  // init, micro, last_micro, update, evaluate, next_token
+  std::string name;  // init, restore, evaluate, next_token, or one of training_step
   std::vector<Step> steps;
   std::vector<Body> bodies;
   std::vector<SlotResult> results;  // slots this program rewrites, with the values left in them
@@ -153,11 +158,16 @@ struct PlannedTraffic {
   bool operator==(const PlannedTraffic&) const = default;
 };
 
-// Per rank and training step: micro-steps, last micro-step and update.
-struct Totals {
+// Per rank and training step: all that training_step runs.
+struct StepTotals {
   PlannedTraffic all_gather, reduce_scatter, all_reduce;
   int64_t model_flops = 0, recomputed_flops = 0, tangent_flops = 0;
   int64_t dram_bytes = 0;
+};
+
+// Of a step, and where only some measure curvature: of a step that does.
+struct Totals : StepTotals {
+  StepTotals between;               // of a step that does not; else the same
   int64_t padding_bytes = 0;        // inside parameters, gradients and optimizer state
   ByCategory at_peak{}, maximum{};  // of the program with the largest peak
   int64_t lower_bound = 0;          // most bytes live at once: what no placement can go below
@@ -166,6 +176,7 @@ struct Totals {
 struct Plan {
   int64_t ranks = 1;
   int64_t micro_steps = 1;  // a step
+  int64_t probes = 1;       // random directions a measurement of curvature
   int64_t zero_stage = 0;   // for people; nothing that executes reads it
   std::string target = "cpu";
   Transport transport = Transport::kMpi;
@@ -183,6 +194,18 @@ struct Plan {
   bool has_program(std::string_view name) const;
   const Slot* find_slot(SlotKind kind, int64_t unit = -1) const;  // nullptr where there is none
 };
+
+// One run of a program within a training step; micro-steps and probes count from 0.
+struct ProgramRun {
+  std::string_view program;
+  int64_t micro_step = 0, probe = 0;
+};
+// What a training step runs, in order: `micro` and `last_micro`, then `update`; on a step that
+// measures curvature `micro_hessian` and `last_micro_hessian`, each with further `probe`s behind it
+// and `last_probe` last of all, then `update_hessian`.
+std::vector<ProgramRun> training_step(int64_t micro_steps, int64_t probes, bool curvature);
+// The programs of Lanczos and of Hutchinson's estimate, each run once a micro-batch.
+constexpr std::string_view kHessianVector = "hessian_vector", kHessianSigns = "hessian_signs";
 
 // One line per fact, read back exactly by `parse_plan`. The hash is that of the text.
 std::string dump_plan(const Plan& plan);

@@ -30,18 +30,31 @@ class Runner {
 
   void run() {
     if (!plan_.has_program("init")) load_slots();
-    // Two steps of at least three micro-steps where they accumulate, so that every program follows
-    // every other that it may follow.
     std::set<std::string_view> known;
-    for (const char* name : {"init", "micro", "micro", "last_micro", "update", "micro", "micro",
-                             "last_micro", "update", "restore", "evaluate", "next_token"}) {
+    const auto run = [&](std::string_view name) {
       known.insert(name);
-      if (!plan_.has_program(name)) continue;
-      const bool micro = std::string_view(name) == "micro";
-      if (first_micro_ && (micro || std::string_view(name) == "last_micro")) begin_step();
-      run_program(plan_.program(name));
-      first_micro_ = !micro;
+      if (plan_.has_program(name)) run_program(plan_.program(name));
+    };
+    run("init");
+    // Steps of three micro-steps and three probes where there are several, of both kinds, so that every
+    // program follows every other that it may follow.
+    const int64_t micro_steps = plan_.micro_steps > 1 ? 3 : 1, probes = std::min<int64_t>(plan_.probes, 3);
+    for (bool curvature : {false, false, true, true, false}) {
+      if (!plan_.has_program(curvature ? "update_hessian" : "update")) continue;
+      begin_step();
+      for (const ProgramRun& r : training_step(micro_steps, probes, curvature)) {
+        first_micro_ = r.micro_step == 0;
+        run(r.program);
+      }
     }
+    for (std::string_view name : {kHessianSigns, kHessianVector}) {
+      begin_step();
+      for (bool first : {true, false, false}) {
+        first_micro_ = first;
+        run(name);
+      }
+    }
+    for (const char* name : {"restore", "evaluate", "next_token"}) run(name);
     for (const Program& program : plan_.programs) {
       if (!known.contains(program.name))
         fail("nobody knows when program " + program.name + " runs");
@@ -70,7 +83,7 @@ class Runner {
   }
 
   // Whole gradients may be left summed in this rank's shard alone.
-  static bool may_be_partial(const Slot& slot) { return slot.kind == SlotKind::kGradient; }
+  static bool may_be_partial(const Slot& slot) { return slot.kind == SlotKind::kGradient || slot.kind == SlotKind::kCurvature; }
 
   void fill_slot(size_t s) {
     const Slot& slot = plan_.slots[s];
@@ -95,7 +108,8 @@ class Runner {
   // Nothing of the step before is left but the model's state.
   void begin_step() {
     empty_slots([](SlotKind kind) {
-      return kind == SlotKind::kGradient || kind == SlotKind::kLossSum ||
+      return kind == SlotKind::kGradient || kind == SlotKind::kCurvature ||
+             kind == SlotKind::kLossSum || kind == SlotKind::kTraceSum ||
              kind == SlotKind::kScalars;
     });
   }

@@ -128,7 +128,8 @@ class StepVerifier {
     for (size_t k = 0; k < step.addends.size(); ++k) {
       if (!has_addend(step, k)) continue;
       adds = true;
-      require(k == 0 || step.op == Op::kChunked, "only its first result can be added to");
+      const bool first = k == 0 || (step.dual && 2 * k == step.outputs.size());
+      require(first || step.op == Op::kChunked, "only its first result can be added to");
       const Operand& from = step.addends[k];
       const Operand& to = step.outputs[k];
       require(from.base == to.base && from.rank_stride == to.rank_stride && from.bytes == to.bytes,

@@ -113,25 +113,34 @@ Manifest describe(const Plan& plan, const CheckpointInfo& info) {
   Manifest out = describe(plan);
   out.set_memwall_version(MEMWALL_VERSION);
   out.set_step(info.step);
-  out.set_applied_steps(info.applied_steps);
+  out.set_applied_steps(info.state.applied);
   out.set_plan_hash(hash_hex(info.plan_hash));
   out.set_data_fingerprint(hash_hex(info.data_fingerprint));
   out.set_cpu_features(info.cpu_features);
-  out.set_loss_scale(info.loss_scale.scale);
-  out.set_loss_scale_clean_steps(info.loss_scale.clean_steps);
-  out.set_loss_scale_overflows(info.loss_scale.overflows);
+  const StepState& state = info.state;
+  out.set_loss_scale(state.loss_scale.scale);
+  out.set_loss_scale_clean_steps(state.loss_scale.clean_steps);
+  out.set_loss_scale_overflows(state.loss_scale.overflows);
+  out.set_measured_steps(state.measured);
+  out.set_sign_scale(state.sign_scale.scale);
+  out.set_sign_scale_clean_steps(state.sign_scale.clean_steps);
   return out;
 }
 
 CheckpointInfo info_of(const Manifest& manifest) {
   CheckpointInfo info;
   info.step = manifest.step();
-  info.applied_steps = manifest.applied_steps();
+  info.state.applied = manifest.applied_steps();
   info.plan_hash = std::stoull(manifest.plan_hash(), nullptr, 16);
   info.data_fingerprint = std::stoull(manifest.data_fingerprint(), nullptr, 16);
   info.cpu_features = manifest.cpu_features();
-  info.loss_scale = {manifest.loss_scale(), manifest.loss_scale_clean_steps(),
-                     manifest.loss_scale_overflows()};
+  info.state.loss_scale = {manifest.loss_scale(), manifest.loss_scale_clean_steps(),
+                           manifest.loss_scale_overflows()};
+  info.state.measured = manifest.measured_steps();
+  // A checkpoint from before curvature was kept has no scale of its signs.
+  if (manifest.sign_scale() > 0.0) {
+    info.state.sign_scale = {manifest.sign_scale(), manifest.sign_scale_clean_steps(), 0};
+  }
   return info;
 }
 

@@ -9,18 +9,17 @@
 #include <memory>
 #include <string>
 
-#include "optim/loss_scale.h"
 #include "runtime/data/weight_source.h"
 #include "runtime/exec/executor.h"
+#include "runtime/train/step_state.h"
 
 namespace memwall {
 
 struct CheckpointInfo {
   int64_t step = 0;           // finished steps
-  int64_t applied_steps = 0;  // those that were not skipped: the t of the moments
+  StepState state;
   uint64_t plan_hash = 0, data_fingerprint = 0;
   std::string cpu_features;  // continuation is bitwise only on the same
-  LossScaleState loss_scale;
 };
 
 // Collective. Writes RUN/checkpoints/step-%08d; removes all but the newest `keep`. Disk full or any

@@ -52,7 +52,7 @@ Json one_traffic(const T& traffic) {
           {"wire_bytes", traffic.wire_bytes}};
 }
 
-Json planned_traffic(const Totals& totals) {
+Json planned_traffic(const StepTotals& totals) {
   return {{"all_gather", one_traffic(totals.all_gather)},
           {"reduce_scatter", one_traffic(totals.reduce_scatter)},
           {"all_reduce", one_traffic(totals.all_reduce)}};
@@ -80,8 +80,10 @@ Json communication_buffers(const Plan& plan) {
 
 }  // namespace
 
-Json planned_json(const Plan& plan, const std::vector<std::string>& programs, int64_t rank) {
-  return {{"memory", memory_json(plan, programs, rank)}, {"traffic", planned_traffic(plan.totals)}};
+Json planned_json(const Plan& plan, const std::vector<std::string>& programs, int64_t rank,
+                  bool curvature) {
+  const StepTotals& totals = curvature ? plan.totals : plan.totals.between;
+  return {{"memory", memory_json(plan, programs, rank)}, {"traffic", planned_traffic(totals)}};
 }
 
 Json plan_json(const Plan& plan, double run_total_flops) {

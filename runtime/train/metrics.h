@@ -14,9 +14,10 @@
 
 namespace memwall {
 
-// {"memory": {...}, "traffic": {...}}: `programs` are those run so far.
+// {"memory": {...}, "traffic": {...}}: `programs` are those run so far; traffic is that of a step that
+// measures curvature, or of one that does not.
 nlohmann::ordered_json planned_json(const Plan& plan, const std::vector<std::string>& programs,
-                                    int64_t rank);
+                                    int64_t rank, bool curvature);
 
 // `plan --json`: transport, parameters, ranks, zero_stage, plan_hash, memory (of all programs, on
 // rank 0), traffic, flops, dram_bytes, padding (bytes), communication_buffers (bytes by name, the

@@ -67,19 +67,21 @@ std::pair<int64_t, size_t> earliest(Communicator& comm, const std::optional<size
 
 }  // namespace
 
-std::string find_overflow(Executor& executor, const std::function<void(int64_t)>& feed) {
+std::string find_overflow(Executor& executor, bool curvature,
+                          const std::function<void(const ProgramRun&)>& feed) {
   const Plan& plan = executor.plan();
-  for (int64_t a = 0; a < plan.micro_steps; ++a) {
-    const Program& program = plan.program(a + 1 < plan.micro_steps ? "micro" : "last_micro");
+  for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, curvature)) {
+    if (run.program.starts_with("update")) break;
+    const Program& program = plan.program(run.program);
     FiniteCheck check(executor);
-    feed(a);
+    feed(run);
     executor.set_observer(&check);
-    executor.run(program, a);
+    executor.run(program, run.micro_step);
     executor.set_observer(nullptr);
     const auto [step, rank] = earliest(executor.comm(), check.found());
     if (step >= 0) {
       return fmt::format("{} (rank {}, micro-step {})",
-                         program.steps[static_cast<size_t>(step)].name, rank, a);
+                         program.steps[static_cast<size_t>(step)].name, rank, run.micro_step);
     }
   }
   return "";

@@ -60,20 +60,21 @@ double RunLog::utilisation(double step_seconds) const {
   return flops / step_seconds / settings_.peak_flops;
 }
 
-void RunLog::measure() {
+void RunLog::measure(bool curvature) {
   if (!first_step_marked_)
     outside_.mark("libraries_in_first_step", executor_.arena().resident_bytes());
   first_step_marked_ = true;
   measured_memory_ = measured_memory_json(executor_, outside_);
-  if (programs_changed_) {
-    planned_ = planned_json(executor_.plan(), programs_, executor_.comm().rank());
+  if (programs_changed_ || curvature != planned_curvature_) {
+    planned_ = planned_json(executor_.plan(), programs_, executor_.comm().rank(), curvature);
+    planned_curvature_ = curvature;
   }
   programs_changed_ = false;
 }
 
 void RunLog::step(int64_t step, double tokens, const StepReport& report) {
-  measure();
-  const Json line = {{"step", step},
+  measure(report.measured);
+  Json line = {{"step", step},
                      {"loss", exact(report.loss)},
                      {"grad_norm", exact(report.grad_norm)},
                      {"lr", exact(report.learning_rate)},
@@ -92,6 +93,9 @@ void RunLog::step(int64_t step, double tokens, const StepReport& report) {
                          {"input", exact(report.input_seconds)},
                          {"micro_steps", exact(report.micro_step_seconds)},
                          {"update", exact(report.update_seconds)}}}}}};
+  if (report.measured) {
+    line["hessian"] = {{"trace", exact(report.trace)}, {"sign_scale", exact(report.sign_scale)}};
+  }
   metrics_->append(line.dump());
   step_seconds_ += report.seconds;
   if (due_on_screen(step)) print_progress(step, tokens, report);

@@ -36,14 +36,14 @@ class RunLog {
 
   bool due_on_screen(int64_t step) const;
   double utilisation(double step_seconds) const;
-  void measure();
+  void measure(bool curvature);
   void print_progress(int64_t step, double tokens, const StepReport& report);
 
   const Executor& executor_;
   const TrainSettings& settings_;
   std::optional<LineFile> metrics_, validation_;
   std::vector<std::string> programs_;
-  bool programs_changed_ = false;
+  bool programs_changed_ = false, planned_curvature_ = false;
   Json planned_, measured_memory_;
   OutsideMemory outside_;
   bool first_step_marked_ = false;

@@ -47,25 +47,43 @@ double StepRunner::tokens() const {
   return static_cast<double>(settings_.global_batch * settings_.seq_length);
 }
 
-std::vector<std::string> StepRunner::programs() const {
-  if (executor_.plan().micro_steps == 1) return {"last_micro", "update"};
-  return {"micro", "last_micro", "update"};
+std::vector<std::string> StepRunner::programs(bool curvature) const {
+  const Plan& plan = executor_.plan();
+  std::vector<std::string> names;
+  for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, curvature)) {
+    const std::string name(run.program);
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  return names;
 }
 
 double& StepRunner::scalar(Scalar which) {
   return executor_.slot(SlotKind::kScalars).as<double>()[static_cast<int64_t>(which)];
 }
 
-void StepRunner::write_scalars(int64_t step, int64_t applied, double loss_scale,
+void StepRunner::write_scalars(int64_t step, const StepState& state,
                                const StepRequests& requests) {
-  const double scale = settings_.loss_scale.dynamic
-                           ? effective_loss_scale(loss_scale, layout_.ranks * layout_.micro_steps())
-                           : 1.0;
+  const int64_t contributions = layout_.ranks * layout_.micro_steps();
+  const bool dynamic = settings_.loss_scale.dynamic;
+  const double scale =
+      dynamic ? effective_loss_scale(state.loss_scale.scale, contributions) : 1.0;
   scalar(Scalar::kSeed) = scale / tokens();
   scalar(Scalar::kLossScale) = scale;
   scalar(Scalar::kLearningRate) = settings_.schedule.at(step);
-  scalar(Scalar::kUpdates) = static_cast<double>(applied + 1);
+  scalar(Scalar::kUpdates) = static_cast<double>(state.applied + 1);
   scalar(Scalar::kStopRequest) = encode(requests);
+  const double sign_scale = dynamic ? state.sign_scale.scale : 1.0;
+  scalar(Scalar::kSignScale) = sign_scale;
+  scalar(Scalar::kHessianFactor) =
+      1.0 / (scale * sign_scale * static_cast<double>(executor_.plan().probes));
+  scalar(Scalar::kHessianUpdates) =
+      static_cast<double>(state.measured + (measuring_ || state.measured == 0 ? 1 : 0));
+}
+
+// Input and direction of a run.
+void StepRunner::prepare(int64_t step, const ProgramRun& run) {
+  if (run.probe == 0) feed(step, run.micro_step);
+  scalar(Scalar::kDraw) = static_cast<double>(1 + step * executor_.plan().probes + run.probe);
 }
 
 void StepRunner::feed(int64_t step, int64_t micro_step) {
@@ -82,24 +100,30 @@ void StepRunner::read_scalars(StepReport& report) {
   report.learning_rate = scalar(Scalar::kLearningRate);
   report.skipped = scalar(Scalar::kSkip) != 0.0;
   report.agreed = decode_requests(scalar(Scalar::kStopAgreed));
+  if (report.measured) report.trace = scalar(Scalar::kTrace);
+  report.sign_scale = scalar(Scalar::kSignScale);
 }
 
-StepReport StepRunner::run(int64_t step, int64_t applied, double loss_scale,
-                           const StepRequests& requests) {
+StepReport StepRunner::run(int64_t step, const StepState& state, const StepRequests& requests) {
   StepReport report;
-  report.loss_scale = loss_scale;
+  report.loss_scale = state.loss_scale.scale;
   const Plan& plan = executor_.plan();
+  measuring_ = settings_.curvature_every > 0 && state.applied % settings_.curvature_every == 0;
+  report.measured = measuring_;
   const Ledger before = executor_.comm().ledger();
   const auto start = Clock::now();
-  write_scalars(step, applied, loss_scale, requests);
-  for (int64_t a = 0; a < plan.micro_steps; ++a) {
-    const auto input_start = Clock::now();
-    feed(step, a);
-    report.input_seconds += seconds_between(input_start, Clock::now());
-    executor_.run(plan.program(a + 1 < plan.micro_steps ? "micro" : "last_micro"), a);
+  auto update_start = start;
+  write_scalars(step, state, requests);
+  for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, measuring_)) {
+    if (run.program.starts_with("update")) {
+      update_start = Clock::now();
+    } else {
+      const auto input_start = Clock::now();
+      prepare(step, run);
+      report.input_seconds += seconds_between(input_start, Clock::now());
+    }
+    executor_.run(plan.program(run.program), run.micro_step);
   }
-  const auto update_start = Clock::now();
-  executor_.run(plan.program("update"));
   const auto end = Clock::now();
   report.micro_step_seconds = seconds_between(start, update_start) - report.input_seconds;
   report.update_seconds = seconds_between(update_start, end);
@@ -110,7 +134,23 @@ StepReport StepRunner::run(int64_t step, int64_t applied, double loss_scale,
 }
 
 std::string StepRunner::overflow_origin(int64_t step) {
-  return find_overflow(executor_, [&](int64_t micro_step) { feed(step, micro_step); });
+  return find_overflow(executor_, measuring_, [&](const ProgramRun& run) { prepare(step, run); });
+}
+
+StepState next_state(const StepState& state, const StepReport& report,
+                     const LossScaleSettings& scales) {
+  StepState next = state;
+  // A gradient that is not finite takes H z along.
+  const bool of_curvature = report.measured && report.skipped && std::isfinite(report.grad_norm);
+  if (!of_curvature) next.loss_scale = next_loss_scale(scales, state.loss_scale, report.skipped);
+  if (report.measured && (of_curvature || !report.skipped)) {
+    next.sign_scale =
+        next_loss_scale(sign_scale_settings(scales), state.sign_scale, report.skipped);
+  }
+  if (report.skipped) return next;
+  ++next.applied;
+  next.measured += report.measured ? 1 : 0;
+  return next;
 }
 
 }  // namespace memwall

@@ -12,6 +12,7 @@
 #include "runtime/data/sampler.h"
 #include "runtime/exec/executor.h"
 #include "runtime/train/requests.h"
+#include "runtime/train/step_state.h"
 #include "runtime/train/trainer.h"
 
 namespace memwall {
@@ -20,10 +21,16 @@ namespace memwall {
 struct StepReport {
   double loss = 0.0, grad_norm = 0.0, learning_rate = 0.0, loss_scale = 1.0;  // a rank's mean
   bool skipped = false;
+  bool measured = false;  // curvature: trace and sign scale are meant
+  double trace = 0.0, sign_scale = 1.0;
   StepRequests agreed;
   double seconds = 0.0, input_seconds = 0.0, micro_step_seconds = 0.0, update_seconds = 0.0;
   Ledger traffic;  // of the step's programs
 };
+
+// After that step: counts, and the scale whose numbers overflowed lowered.
+StepState next_state(const StepState& state, const StepReport& report,
+                     const LossScaleSettings& scales);
 
 // Fills this rank's share of a micro-step: tokens and targets (micro_batch, seq_length), and the
 // global numbers of its samples (micro_batch). Steps and micro-steps count from 0.
@@ -41,19 +48,19 @@ class StepRunner {
   // sizes.
   StepRunner(Executor& executor, MicroBatchFeed feed, const TrainSettings& settings);
 
-  // `step` counts from 0; `applied` of the steps before were not skipped; `loss_scale`: of one
-  // rank's micro-step mean (optim/loss_scale.h).
-  StepReport run(int64_t step, int64_t applied, double loss_scale, const StepRequests& requests);
+  // `step` counts from 0. Whether it measures curvature: after every so many applied steps.
+  StepReport run(int64_t step, const StepState& state, const StepRequests& requests);
   // Where the last step's overflow began (overflow.h); `step` as given to run. Collective.
   std::string overflow_origin(int64_t step);
 
   double tokens() const;                      // a step, over all ranks
-  std::vector<std::string> programs() const;  // that a step runs
+  // What a step runs, in that order, each once.
+  std::vector<std::string> programs(bool curvature) const;
 
  private:
   double& scalar(Scalar which);
-  void write_scalars(int64_t step, int64_t applied, double loss_scale,
-                     const StepRequests& requests);
+  void write_scalars(int64_t step, const StepState& state, const StepRequests& requests);
+  void prepare(int64_t step, const ProgramRun& run);
   void feed(int64_t step, int64_t micro_step);
   void read_scalars(StepReport& report);
 
@@ -62,6 +69,7 @@ class StepRunner {
   const MicroBatchFeed feed_;
   const BatchLayout layout_;
   std::vector<int64_t> samples_;
+  bool measuring_ = false;  // the last step
 };
 
 }  // namespace memwall

@@ -14,9 +14,8 @@ namespace {
 // Where a run begins: after the last checkpoint's step, or at 0.
 struct Start {
   bool fresh = true;
-  int64_t step = 0;           // finished
-  int64_t applied_steps = 0;  // not skipped
-  LossScaleState loss_scale;
+  int64_t step = 0;  // finished
+  StepState state;
 };
 
 std::string checkpoint_to_resume(Communicator& comm, const TrainSettings& settings) {
@@ -40,7 +39,7 @@ Start resume_from(const std::string& folder, Executor& executor, const TrainSett
         fmt::format("the {} changed since then: the run goes on, but not bitwise as it would have",
                     other_plan ? "plan" : "processor"));
   }
-  return {false, info.step, info.applied_steps, info.loss_scale};
+  return {false, info.step, info.state};
 }
 
 Start begin(Executor& executor, const TrainSettings& settings,
@@ -54,7 +53,7 @@ Start begin(Executor& executor, const TrainSettings& settings,
   if (!folder.empty()) return resume_from(folder, executor, settings);
   if (settings.resume) say(comm, "no checkpoint, starting fresh");
   run_together(comm, [&] { initialise(executor); });
-  return {true, 0, 0, initial_loss_scale(settings.loss_scale)};
+  return {true, 0, initial_state(settings.loss_scale)};
 }
 
 class Run {
@@ -69,11 +68,9 @@ class Run {
                feed_from(data.training, settings, executor.comm().size(), executor.comm().rank()),
                settings),
         log_(executor, settings, start.step),
-        applied_steps_(start.applied_steps),
-        loss_scale_(start.loss_scale) {
+        state_(start.state) {
     result_.step = start.step;
     if (start.fresh) log_.ran({"init"});
-    log_.ran(steps_.programs());
   }
 
   TrainResult finish() {
@@ -83,14 +80,13 @@ class Run {
 
  private:
   void step() {
-    const StepReport report =
-        steps_.run(result_.step, applied_steps_, loss_scale_.scale, requests());
+    const StepReport report = steps_.run(result_.step, state_, requests());
     ++result_.step;
-    if (!report.skipped) ++applied_steps_;
+    log_.ran(steps_.programs(report.measured));
     result_.loss = report.loss;
     log_.step(result_.step, steps_.tokens(), report);
     if (report.skipped) overflowed();
-    loss_scale_ = next_loss_scale(settings_.loss_scale, loss_scale_, report.skipped);
+    state_ = next_state(state_, report, settings_.loss_scale);
     const bool last = result_.step == settings_.steps;
     const bool saves = due(settings_.save_every) || report.agreed.save;
     result_.stopped_on_request = report.agreed.stop && !last;
@@ -104,7 +100,7 @@ class Run {
   // Names where it began: at most once a growth interval, for that costs a step.
   void overflowed() {
     const bool hopeless =
-        settings_.loss_scale.dynamic && at_minimum(settings_.loss_scale, loss_scale_);
+        settings_.loss_scale.dynamic && at_minimum(settings_.loss_scale, state_.loss_scale);
     if (!hopeless && named_at_ >= 0 &&
         result_.step - named_at_ < settings_.loss_scale.growth_interval) {
       return;
@@ -114,7 +110,7 @@ class Run {
     if (origin.empty()) origin = "the sum of gradients over ranks";
     const std::string what =
         fmt::format("step {}  skipped: not finite at loss scale {:g}, first in {}", result_.step,
-                    loss_scale_.scale, origin);
+                    state_.loss_scale.scale, origin);
     if (hopeless) {
       throw SharedError(what, "",
                         "the loss scale is at precision.min_loss_scale: lower the learning "
@@ -148,11 +144,10 @@ class Run {
   void save() {
     CheckpointInfo info;
     info.step = result_.step;
-    info.applied_steps = applied_steps_;
+    info.state = state_;
     info.plan_hash = settings_.plan_hash;
     info.data_fingerprint = settings_.data_fingerprint;
     info.cpu_features = settings_.cpu_features;
-    info.loss_scale = loss_scale_;
     save_checkpoint(settings_.run_dir, executor_, info, settings_.keep_checkpoints);
     signals_.saved();
     say(executor_.comm(), fmt::format("step {}  saved{}", result_.step,
@@ -165,8 +160,7 @@ class Run {
   RequestSignals& signals_;
   StepRunner steps_;
   RunLog log_;
-  int64_t applied_steps_;
-  LossScaleState loss_scale_;
+  StepState state_;
   int64_t named_at_ = -1;  // the step whose overflow was last traced to its origin
   TrainResult result_;
 };

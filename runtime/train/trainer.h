@@ -28,6 +28,7 @@ struct TrainSettings {
   Sampling sampling = Sampling::kShuffled;
   LearningRateSchedule schedule;
   LossScaleSettings loss_scale;
+  int64_t curvature_every = 0;  // steps from one measurement of curvature to the next; 0: none
   int64_t global_batch = 1, micro_batch = 1, seq_length = 0;
   double peak_flops = 0;  // a rank's, for the utilisation; 0: not known, it is NaN
   bool resume = false;

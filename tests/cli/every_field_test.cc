@@ -96,9 +96,11 @@ const std::map<std::string, std::string>& other_values() {
 
 std::string text_of(const TrainSettings& s) {
   std::string out = fmt::format(
-      "steps {} log {} eval {} save {} keep {} limit {} seed {} sampling {} batch {} of {} time {}",
+      "steps {} log {} eval {} save {} keep {} limit {} seed {} sampling {} batch {} of {} time {} "
+      "curvature {}",
       s.steps, s.log_every, s.eval_every, s.save_every, s.keep_checkpoints, s.time_limit_seconds,
-      s.seed, static_cast<int>(s.sampling), s.micro_batch, s.global_batch, s.seq_length);
+      s.seed, static_cast<int>(s.sampling), s.micro_batch, s.global_batch, s.seq_length,
+      s.curvature_every);
   for (int64_t step = 0; step < 6; ++step) out += fmt::format(" {}", s.schedule.at(step));
   return out;
 }
@@ -150,6 +152,7 @@ TEST_F(EveryField, HasAnEffectOrIsRefused) {
     }
     std::vector<std::string> overrides;
     if (field == "data.validation_tokens") overrides = {"data.tokens=train-*.bin"};
+    if (field.starts_with("optimizer.adahessian.")) overrides = {"optimizer.kind=ADAHESSIAN"};
     std::string error;
     const std::optional<std::string> base = run(overrides, error);
     ASSERT_TRUE(base) << error;

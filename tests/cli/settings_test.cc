@@ -72,6 +72,30 @@ TEST(Settings, Compile) {
   EXPECT_TRUE(s.train && s.evaluate && !s.next_token);
 }
 
+TEST(Settings, AdaHessian) {
+  config::Config whole = tiny();
+  EXPECT_EQ(train_settings(whole, 2).curvature_every, 0);
+  *whole.mutable_optimizer() =
+      parse(R"(optimizer { kind: ADAHESSIAN beta1: 0.1 beta2: 0.2 eps: 0.3 weight_decay: 0.4
+                           adahessian { hessian_power: 0.5 block_size: 48 update_every: 6
+                                        probes: 7 } })")
+          .optimizer();
+  const auto s = std::get<AdaHessianSettings>(compile_settings(whole, 2).optimizer);
+  EXPECT_EQ(s.beta1, 0.1);
+  EXPECT_EQ(s.beta2, 0.2);
+  EXPECT_EQ(s.epsilon, 0.3);
+  EXPECT_EQ(s.weight_decay, 0.4);
+  EXPECT_EQ(s.hessian_power, 0.5);
+  EXPECT_EQ(s.averaging_block, 48);
+  EXPECT_EQ(s.update_every, 6);
+  EXPECT_EQ(s.probes, 7);
+  EXPECT_EQ(train_settings(whole, 2).curvature_every, 6);
+
+  whole.mutable_optimizer()->mutable_adahessian()->set_block_size(-1);
+  const auto rows = std::get<AdaHessianSettings>(compile_settings(whole, 2).optimizer);
+  EXPECT_EQ(rows.averaging_block, kWholeRows);
+}
+
 TEST(Settings, Sgd) {
   config::Config c = parse("optimizer { kind: SGD momentum: 0.9 weight_decay: 0.01 }");
   config::Config whole = tiny();

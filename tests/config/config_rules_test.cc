@@ -144,10 +144,6 @@ TEST_F(Rules, RefuseWhatComesLater) {
   expect_refused({
       {{"precision.mode=BF16"},
        "BF16 comes with a later version of memwall (allowed: FP32, FP16, FP64)"},
-      {{"optimizer.kind=ADAHESSIAN"},
-       "ADAHESSIAN comes with a later version of memwall (allowed: ADAMW, SGD)"},
-      {{"optimizer.adahessian.probes=1"},
-       "this field comes with a later version of memwall (allowed: leave it out)"},
       {{"communication.transport=NCCL"},
        "NCCL comes with a later version of memwall (allowed: AUTO, MPI, SHARED_MEMORY)"},
       {{"communication.algorithm=RING"},
@@ -156,11 +152,40 @@ TEST_F(Rules, RefuseWhatComesLater) {
       {{"run.trace_steps=1-2"},
        "this field comes with a later version of memwall (allowed: leave it out)"},
   });
-  for (const char* later :
-       {"optimizer.kind=ADAHESSIAN", "communication.transport=STAGED",
-        "optimizer.adahessian.hessian_power=1", "optimizer.adahessian.block_size=1",
-        "optimizer.adahessian.update_every=1"}) {
-    EXPECT_NE(error_of_set({later}).find("comes with a later version"), std::string::npos) << later;
+  EXPECT_NE(error_of_set({"communication.transport=STAGED"}).find("comes with a later version"),
+            std::string::npos);
+}
+
+TEST_F(Rules, RefuseCurvatureThatCannotBe) {
+  constexpr const char* kKind = "optimizer.kind=ADAHESSIAN";
+  constexpr const char* kPower = "0 is out of range (allowed: above 0, at most 1)";
+  constexpr const char* kCount = "0 is out of range (allowed: at least 1, at most 2147483647)";
+  expect_refused({
+      {{"optimizer.adahessian.probes=0", kKind}, kCount},
+      {{"optimizer.adahessian.update_every=0", kKind}, kCount},
+      {{"optimizer.adahessian.hessian_power=0", kKind}, kPower},
+      {{"optimizer.adahessian.hessian_power=1.5", kKind},
+       "1.5 is out of range (allowed: above 0, at most 1)"},
+      {{"optimizer.adahessian.hessian_power=nan", kKind},
+       "nan is out of range (allowed: above 0, at most 1)"},
+      {{"optimizer.adahessian.block_size=0", kKind},
+       "0 is no number of elements to average (allowed: -1 for whole rows, or 1 to 65536)"},
+      {{"optimizer.adahessian.block_size=-2", kKind},
+       "-2 is no number of elements to average (allowed: -1 for whole rows, or 1 to 65536)"},
+      {{"optimizer.adahessian.block_size=65537", kKind},
+       "65537 is no number of elements to average (allowed: -1 for whole rows, or 1 to 65536)"},
+      // 2^32 - 1 draws, the first being draw 1.
+      {{"optimizer.adahessian.probes=4295", kKind, "run.steps=1000000"},
+       "4295 in each of 1000000 steps are more random vectors than there are (allowed: at most "
+       "4294)"},
+  });
+  for (const char* good :
+       {"optimizer.adahessian.block_size=-1", "optimizer.adahessian.block_size=1",
+        "optimizer.adahessian.block_size=65536", "optimizer.adahessian.hessian_power=1",
+        "optimizer.adahessian.hessian_power=0.01", "optimizer.adahessian.probes=100",
+        "optimizer.adahessian.update_every=1000000"}) {
+    EXPECT_EQ(error_of_set({good, kKind}), "") << good;
+    EXPECT_EQ(error_of_set({good, kKind}, 1024, Purpose::kPlan), "") << good;
   }
 }
 
@@ -169,12 +194,13 @@ TEST_F(Rules, APlanHasEveryPrecision) {
     EXPECT_EQ(error_of_set({std::string("precision.mode=") + mode}, 1024, Purpose::kPlan), "");
   }
   EXPECT_EQ(error_of_set({"precision.mode=FP16", "precision.backoff=0.25"}, 2, Purpose::kPlan), "");
-  EXPECT_NE(error_of_set({"optimizer.kind=ADAHESSIAN"}, 2, Purpose::kPlan), "");
 }
 
 TEST_F(Rules, RefuseAFieldWithoutEffect) {
   constexpr const char* kFp16 =
       "has no effect with a precision.mode other than FP16 (allowed: leave it out)";
+  constexpr const char* kAdaHessianOnly =
+      "has no effect with an optimizer.kind other than ADAHESSIAN (allowed: leave it out)";
   expect_refused({
       {{"schedule.min_learning_rate=0"},
        "has no effect with schedule.kind CONSTANT (allowed: leave it out)"},
@@ -193,6 +219,12 @@ TEST_F(Rules, RefuseAFieldWithoutEffect) {
        "has no effect with optimizer.kind SGD (allowed: leave it out)"},
       {{"optimizer.momentum=0.9"},
        "has no effect with an optimizer.kind other than SGD (allowed: leave it out)"},
+      {{"optimizer.momentum=0.9", "optimizer.kind=ADAHESSIAN"},
+       "has no effect with an optimizer.kind other than SGD (allowed: leave it out)"},
+      {{"optimizer.adahessian.hessian_power=1"}, kAdaHessianOnly},
+      {{"optimizer.adahessian.block_size=32", "optimizer.kind=SGD"}, kAdaHessianOnly},
+      {{"optimizer.adahessian.update_every=1", "optimizer.kind=ADAMW"}, kAdaHessianOnly},
+      {{"optimizer.adahessian.probes=1"}, kAdaHessianOnly},
       {{"schedule.decay_steps=9", "schedule.kind=INVERSE_SQRT"},
        "has no effect with schedule.kind INVERSE_SQRT (allowed: leave it out)"},
       {{"activation_checkpointing.keep=*/attn/attention"},
@@ -221,9 +253,9 @@ TEST_F(Rules, SayAtMostFiveLines) {
 
 TEST_F(Rules, EveryPresetTrainsAndPlans) {
   const std::string folder = std::string(MEMWALL_SOURCE_DIR) + "/configs/";
-  const std::pair<const char*, int> presets[] = {{"quickstart", 8},  {"gpt2-small", 8},
-                                                 {"gpt2-medium", 8}, {"gpt2-large", 8},
-                                                 {"gpt2-xl", 8},     {"nanogpt-shakespeare", 2}};
+  const std::pair<const char*, int> presets[] = {
+      {"quickstart", 8},  {"adahessian", 8}, {"gpt2-small", 8}, {"gpt2-small-adahessian", 8},
+      {"gpt2-medium", 8}, {"gpt2-large", 8}, {"gpt2-xl", 8},    {"nanogpt-shakespeare", 2}};
   for (const auto& [name, most_ranks] : presets) {
     const GivenConfig given = load_config(folder + name + ".textproto");
     EXPECT_EQ(given.config.run().name(), name);
@@ -239,6 +271,7 @@ TEST_F(Rules, EveryPresetTrainsAndPlans) {
 // 12 matrices of width^2 a layer and 13 vectors of width, embeddings, the last normalisation.
 TEST_F(Rules, Gpt2PresetsHaveTheirPublishedSizes) {
   const std::pair<const char*, int64_t> presets[] = {{"gpt2-small", 124439808},
+                                                     {"gpt2-small-adahessian", 124439808},
                                                      {"gpt2-medium", 354823168},
                                                      {"gpt2-large", 774030080},
                                                      {"gpt2-xl", 1557611200}};

@@ -168,6 +168,33 @@ TEST_F(ConfigTest, FillsInDefaults) {
   EXPECT_TRUE(cosine.schedule().has_min_learning_rate());
 }
 
+// Those of Yao et al.'s optimizer, where ADAMW has others.
+TEST_F(ConfigTest, AdaHessianHasDefaultsOfItsOwn) {
+  const config::Config whole = effective(load(kTiny, {"optimizer.kind=ADAHESSIAN"}).config, 1);
+  const config::Optimizer& c = whole.optimizer();
+  EXPECT_EQ(c.learning_rate(), 0.15);
+  EXPECT_EQ(c.beta1(), 0.9);
+  EXPECT_EQ(c.beta2(), 0.999);
+  EXPECT_EQ(c.eps(), 1e-4);
+  EXPECT_EQ(c.weight_decay(), 0.0);
+  EXPECT_EQ(c.grad_clip(), 1.0);
+  EXPECT_FALSE(c.has_momentum());
+  EXPECT_EQ(c.adahessian().hessian_power(), 1.0);
+  EXPECT_EQ(c.adahessian().block_size(), 32);
+  EXPECT_EQ(c.adahessian().update_every(), 1);
+  EXPECT_EQ(c.adahessian().probes(), 1);
+  EXPECT_FALSE(effective(load(kTiny).config, 1).optimizer().has_adahessian());
+
+  const config::Config set =
+      effective(load(kTiny, {"optimizer.kind=ADAHESSIAN", "optimizer.adahessian.block_size=-1",
+                             "optimizer.beta2=0.98", "optimizer.weight_decay=0.1"})
+                    .config,
+                1);
+  EXPECT_EQ(set.optimizer().adahessian().block_size(), -1);
+  EXPECT_EQ(set.optimizer().beta2(), 0.98);
+  EXPECT_EQ(set.optimizer().weight_decay(), 0.1);
+}
+
 TEST_F(ConfigTest, AnExplicitZeroIsZero) {
   const config::Config c = effective(
       load(kTiny, {"optimizer.grad_clip=0", "optimizer.weight_decay=0", "optimizer.beta1=0",
@@ -183,9 +210,10 @@ TEST_F(ConfigTest, AnExplicitZeroIsZero) {
 }
 
 TEST_F(ConfigTest, ACompletedConfigurationReadsBackAndIsComplete) {
-  for (const char* kind : {"CONSTANT", "COSINE"}) {
-    const auto given = load(kTiny, {std::string("schedule.kind=") + kind, "optimizer.eps=1e-7",
-                                    "optimizer.learning_rate=0.1", "data.text=d\"ü\n.txt"});
+  for (const char* kind :
+       {"schedule.kind=CONSTANT", "schedule.kind=COSINE", "optimizer.kind=ADAHESSIAN"}) {
+    const auto given = load(
+        kTiny, {kind, "optimizer.eps=1e-7", "optimizer.learning_rate=0.1", "data.text=d\"ü\n.txt"});
     const config::Config whole = effective(given.config, 2);
     const GivenConfig again = load(to_text(whole));
     EXPECT_EQ(to_text(again.config), to_text(whole));

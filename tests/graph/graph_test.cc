@@ -33,6 +33,7 @@ Graph training_graph() {
     return scope.emit("leaf", Op::kState, StateAttributes{slot}, {}, type);
   };
   ModelInputs in;
+  in.units = units;
   in.tokens = leaf(root, 100, {DType::kI32, {2, 16}, Placement::kBatchSplit});
   in.targets = leaf(root, 101, {DType::kI32, {2, 16}, Placement::kBatchSplit});
   std::vector<ValueId> buffers(units.size(), kNoValue);

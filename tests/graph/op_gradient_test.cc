@@ -33,7 +33,7 @@ class OneOpModel : public Model {
     shapes_ = c.parameters;
     shapes_.push_back(Shape{c.result_elements});
   }
-  std::vector<Unit> units(int64_t ranks) const override {
+  std::vector<Unit> units(int64_t ranks, int64_t alignment) const override {
     Unit unit;
     unit.name = "all";
     int64_t end = 0;
@@ -41,14 +41,14 @@ class OneOpModel : public Model {
       Segment s;
       s.name = "p" + std::to_string(k);
       s.shape = shapes_[k];
-      s.offset = round_up(end, kUnitAlignment);
+      s.offset = round_up(end, alignment);
       s.count = s.shape.elements();
       s.index = static_cast<uint32_t>(k);
       end = s.offset + s.count;
       unit.parameters += s.count;
       unit.segments.push_back(s);
     }
-    unit.padded = round_up(end, ranks * kUnitAlignment);
+    unit.padded = round_up(end, ranks * alignment);
     return {unit};
   }
   DType dtype() const override { return DType::kF64; }
@@ -62,10 +62,9 @@ class OneOpModel : public Model {
     const Scope scope{graph, "", Phase::kForward, 0};
     const ValueId buffer = inputs.unit_buffer(scope, 0);
     std::vector<ValueId> p;
-    const std::vector<Unit> layout = units(1);
     for (size_t k = 0; k < shapes_.size(); ++k) {
-      p.push_back(scope.emit("p", Op::kView, ViewAttributes{layout[0].segments[k].offset}, {buffer},
-                             {DType::kF64, shapes_[k], Placement::kBatchSplit}));
+      p.push_back(scope.emit("p", Op::kView, ViewAttributes{inputs.units[0].segments[k].offset},
+                             {buffer}, {DType::kF64, shapes_[k], Placement::kBatchSplit}));
     }
     const ValueId result = case_.build(scope, p, inputs);
     const Type one{DType::kF64, {1}, Placement::kBatchSplit};

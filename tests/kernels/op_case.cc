@@ -109,7 +109,8 @@ class Guarded {
 };
 
 std::string where(const OpCase& c, DType dtype) {
-  return std::string(op_name(c.op)) + " " + c.name + " " + std::string(name_of(dtype));
+  return std::string(op_name(c.op)) + (c.dual ? " dual " : " ") + c.name + " " +
+         std::string(name_of(dtype));
 }
 
 // What a value is after a tensor of `type` has held it.
@@ -131,10 +132,12 @@ void expect_near_reference(const OpCase& c, DType dtype,
   for (const Data& data : c.inputs) {
     in.push_back(rounded(type_of(data.kind, dtype), data.values));
   }
-  const std::vector<Values> expected = c.reference(in);
+  std::vector<Values> expected = c.reference(in);
+  const size_t first = c.dual ? c.outputs.size() / 2 : 0;
+  expected.insert(expected.begin(), first, Values{});
   ASSERT_EQ(expected.size(), c.outputs.size());
   const double tolerance = dtype == DType::kF64 ? c.tolerance_f64 : c.tolerance_f32;
-  for (size_t o = 0; o < expected.size(); ++o) {
+  for (size_t o = first; o < expected.size(); ++o) {
     const Data& data = c.outputs[o];
     const DType type = type_of(data.kind, dtype);
     ASSERT_EQ(expected[o].size(), data.values.size()) << where(c, dtype) << " output " << o;
@@ -144,7 +147,7 @@ void expect_near_reference(const OpCase& c, DType dtype,
     for (size_t i = 0; i < got.size() && failures < 5; ++i) {
       const bool untouched = std::isnan(expected[o][i]);
       double want = untouched ? before[i] : expected[o][i];
-      if (!untouched && c.accumulate && o == 0) want += before[i];
+      if (!untouched && c.accumulate && o == first) want += before[i];
       const double allowed =
           untouched ? 0.0 : tolerance * std::max(1.0, std::abs(want)) + rounding(type, want);
       if (std::abs(got[i] - want) <= allowed || (std::isnan(got[i]) && std::isnan(want))) continue;
@@ -155,10 +158,50 @@ void expect_near_reference(const OpCase& c, DType dtype,
   }
 }
 
+// The inputs of a dual case that are no tangents: of integers there are none.
+size_t plain_inputs(const OpCase& dual) {
+  const auto integers = std::count_if(dual.inputs.begin(), dual.inputs.end(),
+                                      [](const Data& d) { return !has_tangent(d); });
+  return (dual.inputs.size() + static_cast<size_t>(integers)) / 2;
+}
+
+// What may lie in one place at once.
+std::vector<Aliases> alias_sets(const OpCase& c) {
+  std::vector<Aliases> sets;
+  for (const auto& pair : c.in_place) sets.push_back({pair});
+  if (!c.dual) return sets;
+  for (const auto& [o, i] : c.in_place) {
+    const auto before = std::count_if(
+        c.inputs.begin(), c.inputs.begin() + static_cast<std::ptrdiff_t>(i), has_tangent);
+    const std::pair<size_t, size_t> tangents{o + c.outputs.size() / 2,
+                                             plain_inputs(c) + static_cast<size_t>(before)};
+    for (const auto& pair : c.in_place) sets.push_back({pair, tangents});
+    sets.push_back({tangents});
+  }
+  return sets;
+}
+
+void expect_bits_of_plain_call(const OpCase& c, DType dtype,
+                               const std::vector<std::vector<std::byte>>& results) {
+  const auto plain = run(plain_case(c), dtype, 0, 1, {});
+  for (size_t o = 0; o < plain.size(); ++o) {
+    EXPECT_EQ(results[o], plain[o]) << where(c, dtype) << " has other values than the plain call";
+  }
+}
+
 }  // namespace
 
+OpCase plain_case(const OpCase& dual) {
+  OpCase c = dual;
+  c.dual = false;
+  c.inputs.resize(plain_inputs(dual));
+  c.outputs.resize(dual.outputs.size() / 2);
+  c.reference = nullptr;
+  return c;
+}
+
 std::vector<std::vector<std::byte>> run(const OpCase& c, DType dtype, int64_t offset, int threads,
-                                        const std::vector<std::pair<size_t, size_t>>& aliases) {
+                                        const Aliases& aliases) {
   std::vector<Guarded> in, out;
   for (const Data& data : c.inputs) in.emplace_back(data, dtype, offset);
   for (const Data& data : c.outputs) out.emplace_back(data, dtype, offset);
@@ -180,7 +223,8 @@ std::vector<std::vector<std::byte>> run(const OpCase& c, DType dtype, int64_t of
                         .ranks = c.ranks,
                         .unit = c.unit,
                         .workspace = workspace,
-                        .threads = threads};
+                        .threads = threads,
+                        .dual = c.dual};
   cpu_kernel(c.op)(call);
   std::vector<std::vector<std::byte>> results;
   for (size_t o = 0; o < out.size(); ++o) {
@@ -203,14 +247,16 @@ void expect_correct(const OpCase& c) {
     wide.also_wide = false;
     wide.name += " to f32";
     wide.outputs[0].kind = Kind::kStatistic;
+    if (c.dual) wide.outputs[c.outputs.size() / 2].kind = Kind::kStatistic;
     wide.dtypes = {DType::kF16, DType::kBF16};
     wide.in_place.clear();
     expect_correct(wide);
   }
-  const auto always = c.always_in_place ? c.in_place : decltype(c.in_place){};
+  const Aliases always = c.always_in_place ? c.in_place : Aliases{};
   for (DType dtype : c.dtypes) {
     const auto first = run(c, dtype, 0, 1, always);
     expect_near_reference(c, dtype, first);
+    if (c.dual) expect_bits_of_plain_call(c, dtype, first);
     for (int64_t offset = 0; offset < 64; ++offset) {
       const int threads = 1 + static_cast<int>(offset % 3);
       EXPECT_EQ(first, run(c, dtype, offset, threads, always))
@@ -218,10 +264,10 @@ void expect_correct(const OpCase& c) {
       if (testing::Test::HasFailure()) return;
     }
     if (c.always_in_place) continue;
-    for (const auto& alias : c.in_place) {
-      EXPECT_EQ(first, run(c, dtype, 3, 2, {alias}))
-          << where(c, dtype) << " differs where output " << alias.first << " lies on input "
-          << alias.second;
+    for (const Aliases& aliases : alias_sets(c)) {
+      EXPECT_EQ(first, run(c, dtype, 3, 2, aliases))
+          << where(c, dtype) << " differs where output " << aliases[0].first << " lies on input "
+          << aliases[0].second << (aliases.size() > 1 ? ", and tangents on one another" : "");
     }
   }
 }

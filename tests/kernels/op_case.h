@@ -23,6 +23,14 @@ struct Data {
   Values values;  // of an output: what lies there before
 };
 
+// Whether a dual call has a tangent of it.
+inline bool has_tangent(const Data& data) {
+  return data.kind != Kind::kI32 && data.kind != Kind::kI64;
+}
+
+// Pairs (output, input) in one place.
+using Aliases = std::vector<std::pair<size_t, size_t>>;
+
 // Elements of an expected result that the kernel must leave as they were.
 inline const double kUntouched = std::numeric_limits<double>::signaling_NaN();
 
@@ -36,11 +44,15 @@ struct OpCase {
   int rank = 0, ranks = 1;
   const Unit* unit = nullptr;
   int64_t workspace_bytes = 0;
-  // Pairs (output, input) that may lie in one place, tried one at a time.
-  std::vector<std::pair<size_t, size_t>> in_place;
+  // Pairs (output, input) that may lie in one place, tried one at a time; of a dual call those of
+  // the op, tried with every one of those among tangents.
+  Aliases in_place;
   // Pairs that always do, all at once.
   bool always_in_place = false;
-  // The results without the addend, from inputs rounded to their types.
+  // A dual call (kernels/kernel.h): tangents stand behind the inputs and the outputs.
+  bool dual = false;
+  // The results without the addend, from inputs rounded to their types. Of a dual call the results'
+  // tangents alone: its values must have the bits of the plain call.
   std::function<std::vector<Values>(const std::vector<Values>& in)> reference;
   // Of max(1, |expected|). Results in 16 bits may differ by one rounding more than FP32's.
   double tolerance_f32 = 1e-5, tolerance_f64 = 1e-12;
@@ -52,7 +64,10 @@ struct OpCase {
 // The bytes of all outputs, in dtype `dtype`. Every tensor lies `offset` elements behind an
 // aligned address between guards, which must survive; inputs must too, but for an alias.
 std::vector<std::vector<std::byte>> run(const OpCase& c, DType dtype, int64_t offset, int threads,
-                                        const std::vector<std::pair<size_t, size_t>>& aliases);
+                                        const Aliases& aliases);
+
+// The same on values alone, of a dual case.
+OpCase plain_case(const OpCase& dual);
 
 // Reference, offsets 0 ... 63, 1 ... 3 threads, in place; in all dtypes of the case.
 void expect_correct(const OpCase& c);

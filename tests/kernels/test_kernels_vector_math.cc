@@ -57,6 +57,33 @@ TYPED_TEST(VectorMath, TanhIsAccurateToAFewUnitsInTheLastPlace) {
   EXPECT_LT((largest_error_ulp<T>(-0.01, 0.01, f, exact)), 3.0);
 }
 
+TEST(VectorMathOfDoubles, LogIsAccurateToTwoUnitsInTheLastPlace) {
+  const auto f = [](const Pack<double>& x) { return log(x); };
+  const auto exact = [](long double x) { return std::log(x); };
+  EXPECT_LT((largest_error_ulp<double>(0.5, 2.0, f, exact)), 2.1);
+  EXPECT_LT((largest_error_ulp<double>(0.999, 1.001, f, exact)), 2.1);
+  EXPECT_LT((largest_error_ulp<double>(1e-308, 1e-300, f, exact)), 1.0);
+  EXPECT_LT((largest_error_ulp<double>(2.0, 1e308, f, exact)), 1.0);
+}
+
+TEST(VectorMathOfDoubles, Powers) {
+  for (const double a : {0.25, 0.35, 0.5, 1.0}) {
+    const auto f = [a](const Pack<double>& x) { return power(x, a); };
+    const auto exact = [a](long double x) { return std::pow(x, static_cast<long double>(a)); };
+    EXPECT_LT((largest_error_ulp<double>(0.0, 10.0, f, exact)), 10.0);
+    EXPECT_LT((largest_error_ulp<double>(0.0, 1e-38, f, exact)), 100.0);
+    EXPECT_LT((largest_error_ulp<double>(0.0, 1e38, f, exact)), 100.0);
+    const double infinity = std::numeric_limits<double>::infinity();
+    const double inputs[kLanes] = {0, infinity, std::numeric_limits<double>::quiet_NaN(), 1};
+    double y[kLanes];
+    store(y, f(load<double, kLanes>(inputs)));
+    EXPECT_EQ(y[0], 0);
+    EXPECT_EQ(y[1], infinity);
+    EXPECT_TRUE(std::isnan(y[2]));
+    EXPECT_EQ(y[3], 1);
+  }
+}
+
 TYPED_TEST(VectorMath, EdgesOfTheRange) {
   using T = TypeParam;
   const T infinity = std::numeric_limits<T>::infinity();

@@ -106,26 +106,44 @@ class TinyRun {
     scalar(Scalar::kLearningRate) = rate;
     scalar(Scalar::kStopRequest) = 0.0;
     scalar(Scalar::kUpdates) = static_cast<double>(step + 1);
+    const double sign_scale = spec_.dtype == DType::kF16 ? 0x1p-7 : 1.0;
+    scalar(Scalar::kSignScale) = sign_scale;
+    scalar(Scalar::kHessianFactor) =
+        1.0 / (scale * sign_scale * static_cast<double>(plan_.probes));
+    scalar(Scalar::kHessianUpdates) = static_cast<double>(step / curvature_every() + 1);
   }
 
-  // Forward and backward of all micro-steps: gradients lie in their slots.
+  // Applied steps from one measurement of curvature to the next; 0: none is measured.
+  int64_t curvature_every() const {
+    const auto* adahessian = std::get_if<AdaHessianSettings>(&settings_.optimizer);
+    return adahessian == nullptr ? 1 : adahessian->update_every;
+  }
+  bool measures(int64_t step) const {
+    return plan_.has_program("update_hessian") && step % curvature_every() == 0;
+  }
+
+  // Forward and backward of all micro-steps: gradients, and curvature, lie in their slots.
   void accumulate(int64_t step, double rate = 1e-3) {
     set_scalars(step, rate);
-    for (int64_t a = 0; a < settings_.micro_steps; ++a) {
-      feed(step, a);
-      const bool last = a + 1 == settings_.micro_steps;
-      executor_->run(plan_.program(last ? "last_micro" : "micro"), a);
+    for (const ProgramRun& r :
+         training_step(settings_.micro_steps, plan_.probes, measures(step))) {
+      if (r.program.starts_with("update")) continue;
+      if (r.probe == 0) feed(step, r.micro_step);
+      scalar(Scalar::kDraw) = static_cast<double>(1 + step * plan_.probes + r.probe);
+      executor_->run(plan_.program(r.program), r.micro_step);
     }
   }
 
   struct Step {
     double loss, grad_norm;
+    double trace = 0.0;
     bool operator==(const Step&) const = default;
   };
   Step step(int64_t number, double rate = 1e-3) {
     accumulate(number, rate);
-    executor_->run(plan_.program("update"));
-    return {scalar(Scalar::kLoss), scalar(Scalar::kGradNorm)};
+    executor_->run(plan_.program(measures(number) ? "update_hessian" : "update"));
+    return {scalar(Scalar::kLoss), scalar(Scalar::kGradNorm),
+            measures(number) ? scalar(Scalar::kTrace) : 0.0};
   }
 
   // All parameters by unit, whole, on every rank (padding left out).

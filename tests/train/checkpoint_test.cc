@@ -47,7 +47,7 @@ TEST(Checkpoint, SaysWhatWasSaved) {
   launch.executor().run(launch.plan().program("init"));
   CheckpointInfo saved;
   saved.step = 7;
-  saved.applied_steps = 6;
+  saved.state.applied = 6;
   saved.plan_hash = 0xfedcba9876543210u;
   saved.data_fingerprint = 12;
   saved.cpu_features = "avx512f \"quoted\"";
@@ -55,7 +55,7 @@ TEST(Checkpoint, SaysWhatWasSaved) {
   save_checkpoint(run.path(), launch.executor(), saved, 1);
   const CheckpointInfo loaded = load_checkpoint(folder_of(run, 7), launch.executor());
   EXPECT_EQ(loaded.step, 7);
-  EXPECT_EQ(loaded.applied_steps, 6);
+  EXPECT_EQ(loaded.state.applied, 6);
   EXPECT_EQ(loaded.plan_hash, saved.plan_hash);
   EXPECT_EQ(loaded.data_fingerprint, saved.data_fingerprint);
   EXPECT_EQ(loaded.cpu_features, saved.cpu_features);

@@ -265,7 +265,7 @@ TEST(Trainer, SkippedStepsLeaveTheStateAndTheCountOfSteps) {
   EXPECT_EQ(lines[1]["loss"], "nan");
   EXPECT_EQ(lines[1]["grad_norm"], "nan");
   const std::string checkpoint = folder.at("checkpoints/step-00000002");
-  EXPECT_EQ(read_checkpoint_summary(checkpoint).info.applied_steps, 0);
+  EXPECT_EQ(read_checkpoint_summary(checkpoint).info.state.applied, 0);
   std::vector<float> bias(32);
   open_checkpoint_weights(checkpoint)->read("ln_f.bias", 0, std::span(bias));
   for (float value : bias) EXPECT_EQ(value, 0.0f);

@@ -2,6 +2,15 @@
 #include "runtime/graph/ops/rules_list.h"
 
 namespace memwall::ops {
+namespace {
+
+OpRules linear() {
+  OpRules rules;
+  rules.tangent = TangentRule::kLinear;
+  return rules;
+}
+
+}  // namespace
 
 OpRules state() {
   return {};
@@ -11,13 +20,13 @@ OpRules operand() {
 }
 // The cotangent of a view goes to its part of the buffer's: vjp resolves views itself.
 OpRules view() {
-  return {};
+  return linear();
 }
 OpRules shard_view() {
-  return {};
+  return linear();
 }
 OpRules concat() {
-  return {};
+  return linear();
 }
 
 OpRules replicate() {

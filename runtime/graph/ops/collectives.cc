@@ -5,11 +5,12 @@ namespace memwall::ops {
 
 OpRules chunked() {
   OpRules rules;
+  rules.tangent = TangentRule::kBody;
   rules.vjp = [](VjpContext& c) { c.chunked(); };
   rules.flops = [](const Graph&, const Node& n) {
     int64_t flops = 0;
     for (const Node& inner : n.body->nodes) {
-      if (const auto count = rules_of(inner.op).flops) flops += (*count)(*n.body, inner);
+      flops += flops_of(*n.body, inner);
     }
     return flops * std::get<ChunkedAttributes>(n.attributes).count;
   };

@@ -20,11 +20,14 @@ int64_t input_flops(const Graph& g, const Node& n) {
 }  // namespace
 
 OpRules fill() {
-  return {};
+  OpRules rules;
+  rules.tangent = TangentRule::kLinear;  // in the scalar
+  return rules;
 }
 
 OpRules copy() {
   OpRules rules;
+  rules.tangent = TangentRule::kLinear;
   rules.infer = same_as_first;  // a conversion states its type
   rules.vjp = [](VjpContext& c) {
     c.contribute(0, "grad", Op::kCopy, NoAttributes{}, {c.cotangent(0)});
@@ -36,6 +39,7 @@ OpRules copy() {
 
 OpRules add() {
   OpRules rules;
+  rules.tangent = TangentRule::kLinear;
   rules.infer = same_as_first;
   rules.vjp = [](VjpContext& c) {
     for (int i : {0, 1}) {
@@ -49,6 +53,7 @@ OpRules add() {
 
 OpRules bias() {
   OpRules rules;
+  rules.tangent = TangentRule::kLinear;
   rules.infer = same_as_first;
   rules.vjp = [](VjpContext& c) {
     if (c.needs(1)) {
@@ -63,6 +68,7 @@ OpRules bias() {
 
 OpRules column_sum() {
   OpRules rules;
+  rules.tangent = TangentRule::kLinear;
   rules.infer = [](const Graph& g, const Node& n) {
     const auto& rows = std::get<RowsAttributes>(n.attributes);
     Type type = like_input(g, n, 0);
@@ -76,6 +82,7 @@ OpRules column_sum() {
 
 OpRules sum() {
   OpRules rules;
+  rules.tangent = TangentRule::kLinear;
   rules.infer = [](const Graph&, const Node&) {
     return std::vector<Type>{{DType::kF64, Shape{1}, Placement::kPartial}};
   };
@@ -92,6 +99,7 @@ OpRules sum() {
 
 OpRules dropout() {
   OpRules rules;
+  rules.tangent = TangentRule::kLinear;
   rules.infer = same_as_first;
   rules.vjp = [](VjpContext& c) {
     c.contribute(0, "grad", Op::kDropout, c.node().attributes,
@@ -105,6 +113,7 @@ OpRules dropout() {
 
 OpRules gelu() {
   OpRules rules;
+  rules.tangent = TangentRule::kDual;
   rules.infer = same_as_first;
   rules.vjp = [](VjpContext& c) {
     c.contribute(0, "grad", Op::kGeluGrad, NoAttributes{}, {c.cotangent(0), c.node().inputs[0]});
@@ -116,6 +125,7 @@ OpRules gelu() {
 
 OpRules gelu_grad() {
   OpRules rules;
+  rules.tangent = TangentRule::kDual;
   rules.infer = same_as_first;
   rules.flops = elementwise_flops<16>;
   rules.in_place = {{0, 0}, {0, 1}};

@@ -69,6 +69,7 @@ namespace ops {
 
 OpRules gemm() {
   OpRules rules;  // whoever emits it states the result's shape
+  rules.tangent = TangentRule::kProduct;
   rules.vjp = [](VjpContext& c) {
     const auto& f = std::get<GemmAttributes>(c.node().attributes);
     const ValueId a = c.node().inputs[0], b = c.node().inputs[1], dc = c.cotangent(0);

@@ -42,11 +42,17 @@ std::array<OpRules, kOpCount> make_table() {
           ops::all_gather(),
           ops::reduce_scatter(),
           ops::all_reduce(),
+          ops::sign(),
+          ops::sign_product(),
+          ops::sum_parts(),
+          ops::row_partials(),
+          ops::spatial_average(),
           ops::initialize(),
           ops::sum_squares(),
           ops::step_control(),
           ops::adamw(),
-          ops::sgd()};
+          ops::sgd(),
+          ops::adahessian()};
 }
 
 }  // namespace
@@ -54,6 +60,55 @@ std::array<OpRules, kOpCount> make_table() {
 const OpRules& rules_of(Op op) {
   static const std::array<OpRules, kOpCount> table = make_table();
   return table[static_cast<size_t>(op)];
+}
+
+namespace {
+
+// How many of a dual node's inputs are the op's own.
+size_t own_inputs(const Graph& graph, const Node& node) {
+  size_t own = 0, tangents = 0;
+  while (own + tangents < node.inputs.size()) {
+    tangents += is_floating(graph.type(node.inputs[own]).dtype) ? 1 : 0;
+    ++own;
+  }
+  return own;
+}
+
+}  // namespace
+
+Node without_tangents(const Graph& graph, const Node& node) {
+  Node plain = node;
+  if (!node.dual) return plain;
+  plain.dual = false;
+  plain.inputs.resize(own_inputs(graph, node));
+  plain.outputs.resize(node.outputs.size() / 2);
+  if (!plain.addends.empty()) plain.addends.resize(plain.outputs.size());
+  return plain;
+}
+
+std::vector<std::pair<int32_t, int32_t>> in_place_pairs(const Graph& graph, const Node& node) {
+  std::vector<std::pair<int32_t, int32_t>> pairs = rules_of(node.op).in_place;
+  if (!node.dual) return pairs;
+  const size_t own = own_inputs(graph, node), values = pairs.size();
+  const auto results = static_cast<int32_t>(node.outputs.size() / 2);
+  for (size_t i = 0; i < values; ++i) {
+    const auto input = static_cast<size_t>(pairs[i].second);
+    auto tangent = static_cast<int32_t>(own);
+    for (size_t k = 0; k < input; ++k) tangent += is_floating(graph.type(node.inputs[k]).dtype);
+    pairs.push_back({pairs[i].first + results, tangent});
+  }
+  return pairs;
+}
+
+int64_t flops_of(const Graph& graph, const Node& node) {
+  const auto flops = rules_of(node.op).flops;
+  if (flops == nullptr) return 0;
+  return (*flops)(graph, node) * (node.dual ? 3 : 1);
+}
+
+int64_t tangent_flops_of(const Graph& graph, const Node& node) {
+  const int64_t flops = flops_of(graph, node);
+  return node.tangent ? flops : node.dual ? flops / 3 * 2 : 0;
 }
 
 namespace ops {

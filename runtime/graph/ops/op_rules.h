@@ -11,6 +11,15 @@ namespace memwall {
 
 class VjpContext;
 
+// How tangents, derivatives along one direction of parameter space, pass through an op.
+enum class TangentRule : uint8_t {
+  kNone,    // not at all: a node whose inputs have tangents is refused
+  kLinear,  // the same op on the tangents of the floating-point inputs
+  kProduct,  // bilinear in its two inputs
+  kDual,    // the op's kernel on dual numbers
+  kBody,    // chunked: through its body
+};
+
 struct OpRules {
   // Types of the outputs from inputs and attributes; nullptr where whoever emits the node states
   // them (leaves, views, fills, chunked). The placement is the first batch-split input's, else the
@@ -18,6 +27,7 @@ struct OpRules {
   std::vector<Type> (*infer)(const Graph&, const Node&) = nullptr;
   // Emits the cotangents of the node's inputs; nullptr: not differentiable.
   void (*vjp)(VjpContext&) = nullptr;
+  TangentRule tangent = TangentRule::kNone;
   // Floating-point operations of one execution; in a body, the mean over a period's iterations.
   int64_t (*flops)(const Graph&, const Node&) = nullptr;
   // Scratch bytes on the CPU target.
@@ -30,6 +40,15 @@ struct OpRules {
 };
 
 const OpRules& rules_of(Op op);
+
+// A dual node without its tangents; any other node as it is.
+Node without_tangents(const Graph& graph, const Node& node);
+// The rules' in_place; of a dual node also among tangents.
+std::vector<std::pair<int32_t, int32_t>> in_place_pairs(const Graph& graph, const Node& node);
+// Floating-point operations of one execution, and how many of them are a tangent's: of a dual node
+// two thirds, for a product of dual numbers takes three.
+int64_t flops_of(const Graph& graph, const Node& node);
+int64_t tangent_flops_of(const Graph& graph, const Node& node);
 
 // Emits cotangents while vjp walks a graph backward (passes/vjp.h). All indices are positions among
 // the node's inputs or outputs.

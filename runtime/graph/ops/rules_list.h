@@ -15,7 +15,8 @@ OpRules cross_entropy(), cross_entropy_grad();
 OpRules chunked();
 OpRules bias_gelu(), add_layer_norm(), gelu_grad_columns(), layer_norm_grads();
 OpRules all_gather(), reduce_scatter(), all_reduce();
-OpRules initialize(), sum_squares(), step_control(), adamw(), sgd();
+OpRules sign(), sign_product(), sum_parts(), row_partials(), spatial_average();
+OpRules initialize(), sum_squares(), step_control(), adamw(), sgd(), adahessian();
 
 // The usual type of a result: the shape of input `like`, with the node's placement rule.
 Type like_input(const Graph& graph, const Node& node, int like);

@@ -30,6 +30,7 @@ std::vector<Type> same_as_first(const Graph& g, const Node& n) {
 // Ba, Kiros and Hinton 2016.
 OpRules layer_norm() {
   OpRules rules;
+  rules.tangent = TangentRule::kDual;
   rules.infer = [](const Graph& g, const Node& n) {
     const Type statistic = row_statistic(g, n, 0);
     return std::vector<Type>{like_input(g, n, 0), statistic, statistic};
@@ -52,6 +53,7 @@ OpRules layer_norm() {
 
 OpRules layer_norm_grad() {
   OpRules rules;
+  rules.tangent = TangentRule::kDual;
   rules.infer = same_as_first;
   rules.flops = row_flops<14>;
   rules.in_place = {{0, 0}};
@@ -61,6 +63,7 @@ OpRules layer_norm_grad() {
 
 OpRules layer_norm_scale_grad() {
   OpRules rules;
+  rules.tangent = TangentRule::kDual;
   rules.infer = [](const Graph& g, const Node& n) {
     Type type = like_input(g, n, 0);
     type.shape = Shape{rows_of(n).width};
@@ -73,6 +76,7 @@ OpRules layer_norm_scale_grad() {
 
 OpRules causal_softmax() {
   OpRules rules;
+  rules.tangent = TangentRule::kDual;
   rules.infer = same_as_first;
   rules.vjp = [](VjpContext& c) {
     c.contribute(0, "grad", Op::kSoftmaxGrad, c.node().attributes,
@@ -85,6 +89,7 @@ OpRules causal_softmax() {
 
 OpRules softmax_grad() {
   OpRules rules;
+  rules.tangent = TangentRule::kDual;
   rules.infer = same_as_first;
   rules.flops = row_flops<4>;
   rules.in_place = {{0, 0}};
@@ -93,6 +98,7 @@ OpRules softmax_grad() {
 
 OpRules embedding() {
   OpRules rules;
+  rules.tangent = TangentRule::kLinear;
   rules.infer = [](const Graph& g, const Node& n) {
     Type type = g.type(n.inputs[1]);
     type.shape = Shape{rows_of(n).rows, rows_of(n).width};
@@ -110,6 +116,7 @@ OpRules embedding() {
 
 OpRules embedding_grad() {
   OpRules rules;
+  rules.tangent = TangentRule::kLinear;
   rules.flops = row_flops<1>;
   rules.workspace_bytes = [](const Graph& g, const Node& n) {
     return embedding_grad_workspace_bytes(g.type(n.outputs[0]).shape[0], rows_of(n).rows);
@@ -120,6 +127,7 @@ OpRules embedding_grad() {
 
 OpRules cross_entropy() {
   OpRules rules;
+  rules.tangent = TangentRule::kDual;
   rules.infer = [](const Graph& g, const Node& n) {
     const Type statistic = row_statistic(g, n, 0);
     return std::vector<Type>{statistic, statistic};
@@ -135,6 +143,7 @@ OpRules cross_entropy() {
 
 OpRules cross_entropy_grad() {
   OpRules rules;
+  rules.tangent = TangentRule::kDual;
   rules.infer = [](const Graph& g, const Node& n) {
     return std::vector<Type>{like_input(g, n, 1)};
   };

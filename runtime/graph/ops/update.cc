@@ -55,6 +55,23 @@ OpRules adamw() {
   return rules;
 }
 
+// With curvature all three of parameters, m and s are written; without, s is read only.
+OpRules adahessian() {
+  constexpr size_t kInputsWithCurvature = 6;
+  OpRules rules;
+  rules.infer = [](const Graph& g, const Node& n) {
+    std::vector<Type> types{g.type(n.inputs[0]), g.type(n.inputs[1])};
+    if (n.inputs.size() == kInputsWithCurvature) types.push_back(g.type(n.inputs[2]));
+    return types;
+  };
+  rules.flops = [](const Graph& g, const Node& n) {
+    const int64_t an_element = n.inputs.size() == kInputsWithCurvature ? 16 : 11;
+    return an_element * g.type(n.inputs[0]).shape.elements();
+  };
+  rules.in_place = {{0, 0}, {1, 1}, {2, 2}};
+  return rules;
+}
+
 OpRules sgd() {
   OpRules rules;
   rules.infer = updated_types;

@@ -61,17 +61,18 @@ void bias(const KernelCall& call) {
 
 void gelu(const KernelCall& call) {
   const int64_t count = call.outputs[0].elements();
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const Gelu<T, Accumulator<T>> kernel{input<T>(call, 0), output<T>(call), count};
+  with_views_and_type(call, call.outputs[0].dtype, [&]<class Views, class T>(Views, T) {
+    const Gelu<T, Accumulator<T>, Views> kernel{input<T, Views>(call, 0), output<T, Views>(call),
+                                                count};
     launch_tiles(call.threads, count, kernel);
   });
 }
 
 void gelu_grad(const KernelCall& call) {
   const int64_t count = call.outputs[0].elements();
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const GeluGrad<T, Accumulator<T>> kernel{input<T>(call, 0), input<T>(call, 1), output<T>(call),
-                                             count};
+  with_views_and_type(call, call.outputs[0].dtype, [&]<class Views, class T>(Views, T) {
+    const GeluGrad<T, Accumulator<T>, Views> kernel{
+        input<T, Views>(call, 0), input<T, Views>(call, 1), output<T, Views>(call), count};
     launch_tiles(call.threads, count, kernel);
   });
 }

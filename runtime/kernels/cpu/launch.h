@@ -1,12 +1,15 @@
 // Starting kernels on threads of the CPU, and choosing their types.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <variant>
 
 #include "runtime/base/error.h"
 #include "runtime/base/math.h"
+#include "runtime/kernels/dual.h"
 #include "runtime/kernels/elementwise.h"
 #include "runtime/kernels/kernel.h"
 #include "runtime/kernels/team.h"
@@ -73,22 +76,72 @@ void with_result_and_input(const KernelCall& call, size_t i, const F& f) {
   });
 }
 
-template <class T>
-Input<T, Accumulator<T>> input(const KernelCall& call, size_t i) {
-  return {call.inputs[i].as<const T>()};
+// f(DualViews{}) for a dual call, else f(ValueViews{}).
+template <class F>
+void with_views(const KernelCall& call, const F& f) {
+  call.dual ? f(DualViews{}) : f(ValueViews{});
+}
+
+// f(Views{}, T{}), f(Views{}, Out{}, In{}): the views of the call and the types as above.
+template <class F>
+void with_views_and_type(const KernelCall& call, DType dtype, const F& f) {
+  with_views(call, [&](auto views) { with_float_type(dtype, [&](auto type) { f(views, type); }); });
+}
+template <class F>
+void with_views_and_result(const KernelCall& call, size_t i, const F& f) {
+  with_views(call, [&](auto views) {
+    with_result_and_input(call, i, [&](auto out, auto in) { f(views, out, in); });
+  });
+}
+
+// Of a dual call: the tangents of input `i` and of output `i`.
+inline const Tensor& input_tangent(const KernelCall& call, size_t i) {
+  const auto floating = [](const Tensor& t) { return is_floating(t.dtype); };
+  const auto inputs = call.inputs;
+  const auto values_only = std::count_if(inputs.begin(), inputs.end(), std::not_fn(floating));
+  // Every value but those has a tangent: 2 * values - values_only = inputs.
+  const size_t values = (inputs.size() + static_cast<size_t>(values_only)) / 2;
+  const auto before =
+      std::count_if(inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(i), floating);
+  const size_t at = values + static_cast<size_t>(before);
+  check(i < values && at < inputs.size() && inputs[at].dtype == inputs[i].dtype,
+        "an input without its tangent");
+  return inputs[at];
+}
+inline const Tensor& output_tangent(const KernelCall& call, size_t i) {
+  const size_t values = call.outputs.size() / 2, at = values + i;
+  check(i < values && call.outputs[at].dtype == call.outputs[i].dtype,
+        "a result without its tangent");
+  return call.outputs[at];
+}
+
+template <class T, class Views = ValueViews, class C = Accumulator<T>>
+InputOf<Views, T, C> input(const KernelCall& call, size_t i) {
+  const Input<T, C> value{call.inputs[i].as<const T>()};
+  if constexpr (std::is_same_v<Views, DualViews>) {
+    return {value, {input_tangent(call, i).as<const T>()}};
+  } else {
+    return value;
+  }
 }
 // A statistic or loss of a tensor of T: FP32 for the narrow types.
-template <class T>
-Input<Accumulator<T>> statistic(const KernelCall& call, size_t i) {
-  return {call.inputs[i].as<const Accumulator<T>>()};
+template <class T, class Views = ValueViews>
+InputOf<Views, Accumulator<T>> statistic(const KernelCall& call, size_t i) {
+  return input<Accumulator<T>, Views>(call, i);
 }
-template <class T>
-Output<T, Accumulator<T>> output(const KernelCall& call, size_t i = 0) {
-  return {call.outputs[i].as<T>(), i == 0 && call.accumulate};
+template <class T, class Views = ValueViews, class C = Accumulator<T>>
+OutputOf<Views, T, C> output(const KernelCall& call, size_t i = 0) {
+  const bool accumulate = i == 0 && call.accumulate;
+  const Output<T, C> value{call.outputs[i].as<T>(), accumulate};
+  if constexpr (std::is_same_v<Views, DualViews>) {
+    return {value, {output_tangent(call, i).as<T>(), accumulate}};
+  } else {
+    return value;
+  }
 }
-template <class T>
-Output<Accumulator<T>> statistic_output(const KernelCall& call, size_t i) {
-  return {call.outputs[i].as<Accumulator<T>>()};
+template <class T, class Views = ValueViews>
+OutputOf<Views, Accumulator<T>> statistic_output(const KernelCall& call, size_t i) {
+  return output<Accumulator<T>, Views>(call, i);
 }
 
 // The kernels of the table, by source file.
@@ -113,6 +166,12 @@ void cross_entropy_grad(const KernelCall& call);
 void column_sum(const KernelCall& call);
 void sum(const KernelCall& call);
 void sum_squares(const KernelCall& call);
+void sum_parts(const KernelCall& call);
+
+void sign(const KernelCall& call);
+void sign_product(const KernelCall& call);
+void row_partials(const KernelCall& call);
+void spatial_average(const KernelCall& call);
 
 void gemm(const KernelCall& call);
 
@@ -125,5 +184,6 @@ void initialize(const KernelCall& call);
 void step_control(const KernelCall& call);
 void adamw(const KernelCall& call);
 void sgd(const KernelCall& call);
+void adahessian(const KernelCall& call);
 
 }  // namespace memwall::cpu

@@ -28,30 +28,30 @@ CausalBlock causal_block(const KernelCall& call) {
 
 void layer_norm(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
+  with_views_and_type(call, call.outputs[0].dtype, [&]<class Views, class T>(Views, T) {
     using C = Accumulator<T>;
-    const LayerNorm<T, C> kernel{input<T>(call, 0),
-                                 input<T>(call, 1),
-                                 input<T>(call, 2),
-                                 output<T>(call),
-                                 statistic_output<T>(call, 1),
-                                 statistic_output<T>(call, 2),
-                                 a.width,
-                                 static_cast<C>(a.epsilon)};
+    const LayerNorm<T, C, Views> kernel{input<T, Views>(call, 0),
+                                        input<T, Views>(call, 1),
+                                        input<T, Views>(call, 2),
+                                        output<T, Views>(call),
+                                        statistic_output<T, Views>(call, 1),
+                                        statistic_output<T, Views>(call, 2),
+                                        a.width,
+                                        static_cast<C>(a.epsilon)};
     launch(call.threads, a.batch * a.rows, a.width, kernel);
   });
 }
 
 void layer_norm_grad(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
-  with_result_and_input(call, 0, [&]<class Out, class T>(Out, T) {
-    const LayerNormGrad<Out, T, Accumulator<T>> kernel{input<T>(call, 0),
-                                                       input<T>(call, 1),
-                                                       input<T>(call, 2),
-                                                       statistic<T>(call, 3),
-                                                       statistic<T>(call, 4),
-                                                       output<Out>(call),
-                                                       a.width};
+  with_views_and_result(call, 0, [&]<class Views, class Out, class T>(Views, Out, T) {
+    const LayerNormGrad<Out, T, Accumulator<T>, Views> kernel{input<T, Views>(call, 0),
+                                                              input<T, Views>(call, 1),
+                                                              input<T, Views>(call, 2),
+                                                              statistic<T, Views>(call, 3),
+                                                              statistic<T, Views>(call, 4),
+                                                              output<Out, Views>(call),
+                                                              a.width};
     launch(call.threads, a.batch * a.rows, a.width, kernel);
   });
 }
@@ -59,14 +59,14 @@ void layer_norm_grad(const KernelCall& call) {
 void layer_norm_scale_grad(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
   const int64_t rows = a.batch * a.rows;
-  with_result_and_input(call, 0, [&]<class Out, class T>(Out, T) {
-    const LayerNormScaleGrad<Out, T, Accumulator<T>> kernel{input<T>(call, 0),
-                                                            input<T>(call, 1),
-                                                            statistic<T>(call, 2),
-                                                            statistic<T>(call, 3),
-                                                            output<Out>(call),
-                                                            rows,
-                                                            a.width};
+  with_views_and_result(call, 0, [&]<class Views, class Out, class T>(Views, Out, T) {
+    const LayerNormScaleGrad<Out, T, Accumulator<T>, Views> kernel{input<T, Views>(call, 0),
+                                                                   input<T, Views>(call, 1),
+                                                                   statistic<T, Views>(call, 2),
+                                                                   statistic<T, Views>(call, 3),
+                                                                   output<Out, Views>(call),
+                                                                   rows,
+                                                                   a.width};
     launch(call.threads, ceil_div(a.width, kColumnTile), rows * kColumnTile, kernel);
   });
 }
@@ -84,8 +84,9 @@ void column_sum(const KernelCall& call) {
 void causal_softmax(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
   const CausalBlock block = causal_block(call);
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const CausalSoftmax<T, Accumulator<T>> kernel{input<T>(call, 0), output<T>(call), block};
+  with_views_and_type(call, call.outputs[0].dtype, [&]<class Views, class T>(Views, T) {
+    const CausalSoftmax<T, Accumulator<T>, Views> kernel{input<T, Views>(call, 0),
+                                                         output<T, Views>(call), block};
     launch(call.threads, a.batch * a.rows, block.block_end, kernel);
   });
 }
@@ -93,9 +94,9 @@ void causal_softmax(const KernelCall& call) {
 void softmax_grad(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
   const CausalBlock block = causal_block(call);
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const SoftmaxGrad<T, Accumulator<T>> kernel{input<T>(call, 0), input<T>(call, 1),
-                                                output<T>(call), block};
+  with_views_and_type(call, call.outputs[0].dtype, [&]<class Views, class T>(Views, T) {
+    const SoftmaxGrad<T, Accumulator<T>, Views> kernel{
+        input<T, Views>(call, 0), input<T, Views>(call, 1), output<T, Views>(call), block};
     launch(call.threads, a.batch * a.rows, block.block_end, kernel);
   });
 }
@@ -126,27 +127,27 @@ void embedding_grad(const KernelCall& call) {
 
 void cross_entropy(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
-  with_float_type(call.inputs[0].dtype, [&]<class T>(T) {
-    const CrossEntropy<T, Accumulator<T>> kernel{input<T>(call, 0),
-                                                 call.inputs[1].as<const int32_t>(),
-                                                 statistic_output<T>(call, 0),
-                                                 statistic_output<T>(call, 1),
-                                                 a.width,
-                                                 a.stride};
+  with_views_and_type(call, call.inputs[0].dtype, [&]<class Views, class T>(Views, T) {
+    const CrossEntropy<T, Accumulator<T>, Views> kernel{input<T, Views>(call, 0),
+                                                        call.inputs[1].as<const int32_t>(),
+                                                        statistic_output<T, Views>(call, 0),
+                                                        statistic_output<T, Views>(call, 1),
+                                                        a.width,
+                                                        a.stride};
     launch(call.threads, a.batch * a.rows, a.width, kernel);
   });
 }
 
 void cross_entropy_grad(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
-  with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    const CrossEntropyGrad<T, Accumulator<T>> kernel{statistic<T>(call, 0),
-                                                     input<T>(call, 1),
-                                                     call.inputs[2].as<const int32_t>(),
-                                                     statistic<T>(call, 3),
-                                                     output<T>(call),
-                                                     a.width,
-                                                     a.stride};
+  with_views_and_type(call, call.outputs[0].dtype, [&]<class Views, class T>(Views, T) {
+    const CrossEntropyGrad<T, Accumulator<T>, Views> kernel{statistic<T, Views>(call, 0),
+                                                            input<T, Views>(call, 1),
+                                                            call.inputs[2].as<const int32_t>(),
+                                                            statistic<T, Views>(call, 3),
+                                                            output<T, Views>(call),
+                                                            a.width,
+                                                            a.stride};
     launch(call.threads, a.batch * a.rows, a.stride, kernel);
   });
 }

@@ -8,7 +8,7 @@ namespace {
 
 // results[part] (+)= the block sums of the part, in their order.
 template <Term kTerm>
-void sum_parts(const KernelCall& call, int64_t parts) {
+void sum_blocks(const KernelCall& call, int64_t parts) {
   const Tensor& x = call.inputs[0];
   check(x.elements() % parts == 0, "a tensor is summed in equal parts");
   const int64_t part_count = x.elements() / parts;
@@ -38,11 +38,15 @@ void sum_parts(const KernelCall& call, int64_t parts) {
 }  // namespace
 
 void sum(const KernelCall& call) {
-  sum_parts<Term::kValue>(call, 1);
+  sum_blocks<Term::kValue>(call, 1);
+}
+
+void sum_parts(const KernelCall& call) {
+  sum_blocks<Term::kValue>(call, std::get<UnitAttributes>(call.attributes).parts);
 }
 
 void sum_squares(const KernelCall& call) {
-  sum_parts<Term::kSquare>(call, std::get<UnitAttributes>(call.attributes).parts);
+  sum_blocks<Term::kSquare>(call, std::get<UnitAttributes>(call.attributes).parts);
 }
 
 }  // namespace memwall::cpu

@@ -1,4 +1,6 @@
 #include <array>
+#include <string>
+#include <utility>
 
 #include "runtime/kernels/cpu/launch.h"
 #include "runtime/kernels/kernel.h"
@@ -32,15 +34,52 @@ constexpr std::array<Kernel, kOpCount> cpu_kernels() {
   set(Op::kAddLayerNorm, cpu::add_layer_norm);
   set(Op::kGeluGradColumns, cpu::gelu_grad_columns);
   set(Op::kLayerNormGrads, cpu::layer_norm_grads);
+  set(Op::kSign, cpu::sign);
+  set(Op::kSignProduct, cpu::sign_product);
+  set(Op::kSumParts, cpu::sum_parts);
+  set(Op::kRowPartials, cpu::row_partials);
+  set(Op::kSpatialAverage, cpu::spatial_average);
   set(Op::kInitialize, cpu::initialize);
   set(Op::kSumSquares, cpu::sum_squares);
   set(Op::kStepControl, cpu::step_control);
   set(Op::kAdamW, cpu::adamw);
   set(Op::kSgd, cpu::sgd);
+  set(Op::kAdaHessian, cpu::adahessian);
   return table;
 }
 
-constexpr std::array<Kernel, kOpCount> kCpuKernels = cpu_kernels();
+constexpr std::array<Kernel, kOpCount> kKernels = cpu_kernels();
+
+// Those that compute tangents too (KernelCall::dual).
+constexpr bool has_dual(Op op) {
+  switch (op) {
+    case Op::kLayerNorm:
+    case Op::kLayerNormGrad:
+    case Op::kLayerNormScaleGrad:
+    case Op::kGelu:
+    case Op::kGeluGrad:
+    case Op::kCausalSoftmax:
+    case Op::kSoftmaxGrad:
+    case Op::kCrossEntropy:
+    case Op::kCrossEntropyGrad: return true;
+    default: return false;
+  }
+}
+
+template <size_t kOp>
+void values_only(const KernelCall& call) {
+  if (call.dual)
+    throw InternalError("no CPU kernel on dual numbers", std::string(op_name(Op{kOp})));
+  kKernels[kOp](call);
+}
+
+template <size_t... kOps>
+constexpr std::array<Kernel, kOpCount> guarded(std::index_sequence<kOps...>) {
+  return {
+      (kKernels[kOps] == nullptr || has_dual(Op{kOps}) ? kKernels[kOps] : values_only<kOps>)...};
+}
+
+constexpr std::array<Kernel, kOpCount> kCpuKernels = guarded(std::make_index_sequence<kOpCount>{});
 
 }  // namespace
 

@@ -1,39 +1,16 @@
 // Initialisation, control of the step, and the update.
 #include <cmath>
 #include <cstring>
-#include <vector>
 
-#include "runtime/base/scalars.h"
+#include "runtime/base/averaging.h"
+#include "runtime/kernels/adahessian.h"
 #include "runtime/kernels/adamw.h"
-#include "runtime/kernels/cpu/launch.h"
+#include "runtime/kernels/cpu/unit_runs.h"
 #include "runtime/kernels/initialize.h"
-#include "runtime/kernels/segments.h"
 #include "runtime/kernels/sgd.h"
 
 namespace memwall::cpu {
 namespace {
-
-const UnitAttributes& unit_of(const KernelCall& call) {
-  return std::get<UnitAttributes>(call.attributes);
-}
-
-struct Range {
-  int64_t begin, end;
-};
-
-// What elements of the unit the first result holds: all, or this rank's shard.
-Range range_of(const KernelCall& call) {
-  check(call.unit != nullptr, "the kernel needs its unit");
-  const int64_t count = call.outputs[0].elements();
-  const int64_t parts = unit_of(call).parts;
-  check(count * parts == call.unit->padded, "the buffer is not the stated part of its unit");
-  const int64_t begin = parts == 1 ? 0 : call.rank * count;
-  return {begin, begin + count};
-}
-
-double scalar(const double* scalars, Scalar which) {
-  return scalars[static_cast<int64_t>(which)];
-}
 
 template <class C>
 AdamWFactors<C> adamw_factors(const UnitAttributes& a, const double* scalars) {
@@ -50,6 +27,24 @@ AdamWFactors<C> adamw_factors(const UnitAttributes& a, const double* scalars) {
           .keep = static_cast<C>(1.0 - rate * a.weight_decay)};
 }
 
+template <class C>
+AdaHessianFactors<C> adahessian_factors(const UnitAttributes& a, const double* scalars) {
+  const double rate = scalar(scalars, Scalar::kLearningRate);
+  const double correction1 = 1.0 - std::pow(a.beta1, scalar(scalars, Scalar::kUpdates));
+  const double correction2 = 1.0 - std::pow(a.beta2, scalar(scalars, Scalar::kHessianUpdates));
+  return {.grad_scale = static_cast<C>(scalar(scalars, Scalar::kGradScale)),
+          .hessian_scale = static_cast<C>(scalar(scalars, Scalar::kHessianFactor)),
+          .beta1 = static_cast<C>(a.beta1),
+          .one_minus_beta1 = static_cast<C>(1.0 - a.beta1),
+          .beta2 = static_cast<C>(a.beta2),
+          .one_minus_beta2 = static_cast<C>(1.0 - a.beta2),
+          .step = static_cast<C>(rate / correction1),
+          .root_correction2 = static_cast<C>(std::pow(std::sqrt(correction2), a.hessian_power)),
+          .epsilon = static_cast<C>(a.epsilon),
+          .keep = static_cast<C>(1.0 - rate * a.weight_decay),
+          .power = a.hessian_power};
+}
+
 void keep_state(const Tensor& from, const Tensor& to) {
   if (from.data == to.data) return;
   std::memcpy(to.data, from.data, static_cast<size_t>(to.elements() * size_of(to.dtype)));
@@ -62,29 +57,8 @@ bool keeps_state(const KernelCall& call, const double* scalars) {
   return true;
 }
 
-// All runs of the range in one launch. kernel_of(offset in the buffers, count, decays) is a run's.
-template <class KernelOf>
-void launch_runs(const KernelCall& call, const KernelOf& kernel_of) {
-  using Kernel = decltype(kernel_of(int64_t{}, int64_t{}, bool{}));
-  struct Run {
-    Kernel kernel;
-    int64_t end_tile;  // of the launch, behind its last
-  };
-  const Range range = range_of(call);
-  std::vector<Run> runs;
-  int64_t tiles = 0;
-  each_run(*call.unit, range.begin, range.end,
-           [&](int64_t begin, int64_t end, const Segment* segment) {
-             tiles += ceil_div(end - begin, kTile);
-             runs.push_back(
-                 {kernel_of(begin - range.begin, end - begin, segment != nullptr && segment->decay),
-                  tiles});
-           });
-  launch(call.threads, tiles, kTile, [&](auto& team, int64_t tile) {
-    size_t run = 0;
-    while (runs[run].end_tile <= tile) ++run;
-    runs[run].kernel(team, tile - (run == 0 ? 0 : runs[run - 1].end_tile));
-  });
+bool decays(const Segment* segment) {
+  return segment != nullptr && segment->decay;
 }
 
 // f(S{}, G{}): the types of state and gradient.
@@ -102,7 +76,7 @@ void with_update_types(const KernelCall& call, size_t gradient, const F& f) {
 }  // namespace
 
 void initialize(const KernelCall& call) {
-  const Range range = range_of(call);
+  const Range range = range_of(call, call.outputs[0]);
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
     T* const p = call.outputs[0].as<T>();
     each_run(*call.unit, range.begin, range.end,
@@ -140,6 +114,8 @@ void step_control(const KernelCall& call) {
   };
   double squares = 0.0;
   for (int64_t i = 0; i < a.norm_parts; ++i) squares += reduced[2 + i];
+  double trace = 0.0;
+  for (int64_t i = 0; i < a.trace_parts; ++i) trace += reduced[2 + a.norm_parts + i];
   const double loss_scale = scalar(scalars, Scalar::kLossScale);
   const double norm = std::sqrt(squares) / loss_scale;
   const double clip = a.grad_clip > 0.0 ? std::min(1.0, a.grad_clip / (norm + kClipEpsilon)) : 1.0;
@@ -147,7 +123,10 @@ void step_control(const KernelCall& call) {
   set(Scalar::kStopAgreed, reduced[1]);
   set(Scalar::kGradNorm, norm);
   set(Scalar::kGradScale, clip / loss_scale);
-  set(Scalar::kSkip, std::isfinite(norm) ? 0.0 : 1.0);
+  set(Scalar::kSkip, std::isfinite(norm) && std::isfinite(trace) ? 0.0 : 1.0);
+  if (a.trace_parts > 0) {
+    set(Scalar::kTrace, trace * scalar(scalars, Scalar::kHessianFactor));
+  }
 }
 
 void adamw(const KernelCall& call) {
@@ -155,7 +134,9 @@ void adamw(const KernelCall& call) {
   if (keeps_state(call, scalars)) return;
   with_update_types(call, 3, [&]<class S, class G>(S, G) {
     const auto factors = adamw_factors<S>(unit_of(call), scalars);
-    launch_runs(call, [&](int64_t at, int64_t count, bool decays) {
+    const Range range = range_of(call, call.outputs[0]);
+    launch_runs(call, range, [&](int64_t begin, int64_t end, const Segment* segment) {
+      const int64_t at = begin - range.begin;
       AdamW<S, G, S> kernel{{call.inputs[0].as<const S>() + at},
                             {call.inputs[1].as<const S>() + at},
                             {call.inputs[2].as<const S>() + at},
@@ -164,8 +145,43 @@ void adamw(const KernelCall& call) {
                             {call.outputs[1].as<S>() + at},
                             {call.outputs[2].as<S>() + at},
                             factors,
-                            count};
-      if (!decays) kernel.k.keep = S{1};
+                            end - begin};
+      if (!decays(segment)) kernel.k.keep = S{1};
+      return kernel;
+    });
+  });
+}
+
+void adahessian(const KernelCall& call) {
+  const bool measured = call.outputs.size() == 3;
+  const size_t averages = 4;  // the input that holds h, or the scalars
+  const double* const scalars = call.inputs[measured ? 5 : 4].as<const double>();
+  if (keeps_state(call, scalars)) return;
+  with_update_types(call, 3, [&]<class S, class G>(S, G) {
+    const UnitAttributes& a = unit_of(call);
+    const auto factors = adahessian_factors<S>(a, scalars);
+    const Range range = range_of(call, call.outputs[0]);
+    int64_t entries = 0;  // of the runs so far
+    launch_runs(call, range, [&](int64_t begin, int64_t end, const Segment* segment) {
+      const int64_t at = begin - range.begin;
+      AdaHessian<S, G, S> kernel{.p_in = {call.inputs[0].as<const S>() + at},
+                                 .m_in = {call.inputs[1].as<const S>() + at},
+                                 .s_in = {call.inputs[2].as<const S>() + at},
+                                 .g_in = {call.inputs[3].as<const G>() + at},
+                                 .h_in = {nullptr},
+                                 .p_out = {call.outputs[0].as<S>() + at},
+                                 .m_out = {call.outputs[1].as<S>() + at},
+                                 .s_out = {nullptr},
+                                 .k = factors,
+                                 .count = end - begin};
+      if (!decays(segment)) kernel.k.keep = S{1};
+      if (measured) kernel.s_out = {call.outputs[2].as<S>() + at};
+      if (measured && segment != nullptr) {
+        kernel.h_in = {call.inputs[averages].as<const S>() + entries};
+        kernel.entry_elements = entry_elements(*segment, a.averaging_block);
+        kernel.lead = (begin - segment->offset) % kernel.entry_elements;
+        entries += averaged_entries(*call.unit, begin, end, a.averaging_block);
+      }
       return kernel;
     });
   });
@@ -182,19 +198,21 @@ void sgd(const KernelCall& call) {
                                 .momentum = static_cast<S>(a.momentum),
                                 .rate = static_cast<S>(scalar(scalars, Scalar::kLearningRate)),
                                 .decay = static_cast<S>(a.weight_decay)};
-    launch_runs(call, [&](int64_t at, int64_t count, bool decays) {
+    const Range range = range_of(call, call.outputs[0]);
+    launch_runs(call, range, [&](int64_t begin, int64_t end, const Segment* segment) {
+      const int64_t at = begin - range.begin;
       Sgd<S, G, S> kernel{{call.inputs[0].as<const S>() + at},
                           {nullptr},
                           {call.inputs[gradient].as<const G>() + at},
                           {call.outputs[0].as<S>() + at},
                           {nullptr},
                           factors,
-                          count};
+                          end - begin};
       if (has_momentum) {
         kernel.m_in = {call.inputs[1].as<const S>() + at};
         kernel.m_out = {call.outputs[1].as<S>() + at};
       }
-      if (!decays) kernel.k.decay = S{0};
+      if (!decays(segment)) kernel.k.decay = S{0};
       return kernel;
     });
   });

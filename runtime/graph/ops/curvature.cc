@@ -1,0 +1,51 @@
+// Curvature: random signs, and what becomes of z * (H z). Sizes that a unit's table of tensors
+// determines (base/averaging.h) are stated by whoever emits the node.
+#include "runtime/base/workspace.h"
+#include "runtime/graph/ops/rules_list.h"
+
+namespace memwall::ops {
+
+OpRules sign() {
+  return {};
+}
+
+OpRules sign_product() {
+  OpRules rules;
+  rules.infer = [](const Graph& g, const Node& n) {  // a wider dtype is stated
+    return std::vector<Type>{like_input(g, n, 0)};
+  };
+  rules.flops = [](const Graph& g, const Node& n) { return g.type(n.inputs[0]).shape.elements(); };
+  rules.in_place = {{0, 0}};
+  rules.accumulates = true;
+  return rules;
+}
+
+OpRules sum_parts() {
+  OpRules rules;
+  rules.infer = [](const Graph&, const Node& n) {
+    const auto& unit = std::get<UnitAttributes>(n.attributes);
+    return std::vector<Type>{{DType::kF64, Shape{unit.parts}, Placement::kPartial}};
+  };
+  rules.flops = [](const Graph& g, const Node& n) { return g.type(n.inputs[0]).shape.elements(); };
+  rules.workspace_bytes = [](const Graph& g, const Node& n) {
+    const int64_t parts = std::get<UnitAttributes>(n.attributes).parts;
+    return sum_workspace_bytes(g.type(n.inputs[0]).shape.elements(), parts);
+  };
+  rules.accumulates = true;
+  return rules;
+}
+
+// Sums two rows at most, whose width only the unit knows: its work is not counted.
+OpRules row_partials() {
+  OpRules rules;
+  rules.accumulates = true;
+  return rules;
+}
+
+OpRules spatial_average() {
+  OpRules rules;
+  rules.flops = [](const Graph& g, const Node& n) { return g.type(n.inputs[0]).shape.elements(); };
+  return rules;
+}
+
+}  // namespace memwall::ops
