@@ -195,17 +195,19 @@ struct DropoutAttributes {
   bool operator==(const DropoutAttributes&) const = default;
 };
 
-// kInitialize, kSumSquares, kSumParts, curvature, kAllGather, kReduceScatter, updates: which unit, and what share of it
-// this rank holds.
+// kInitialize, kSumSquares, kSumParts, curvature, kAllGather, kReduceScatter, updates: which unit,
+// and what share of it this rank holds.
 struct UnitAttributes {
   int64_t unit = 0;
-  int64_t parts = 1;  // kSumSquares: partial sums; kInitialize, updates: 1 = whole, ranks = a shard
-  int64_t seed = 0;   // kInitialize, kSign, kSignProduct
+  // kSumSquares, kSumParts: partial sums; the others: 1 = whole, ranks = a shard.
+  int64_t parts = 1;
+  int64_t seed = 0;                                // kInitialize, kSign, kSignProduct
   double weight_decay = 0.0;                       // updates
-  double beta1 = 0.0, beta2 = 0.0, epsilon = 0.0;  // kAdamW
+  double beta1 = 0.0, beta2 = 0.0, epsilon = 0.0;  // kAdamW, kAdaHessian
   double momentum = 0.0;                           // kSgd
   double hessian_power = 1.0;                      // kAdaHessian
-  int64_t averaging_block = 1;  // kRowPartials, kSpatialAverage, kAdaHessian: kWholeRows or elements
+  int64_t averaging_block =
+      1;  // kRowPartials, kSpatialAverage, kAdaHessian: kWholeRows or elements
   template <class V>
   void fields(V&& v) {
     v("unit", unit);

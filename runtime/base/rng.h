@@ -13,8 +13,8 @@ namespace memwall {
 
 using RandomBlock = std::array<uint32_t, 4>;
 
-// 128 random bits for block `block` of `stream` under the user's `seed`. `draw`: 0 for initial values
-// and dropout, from 1 for the signs of curvature.
+// 128 random bits for block `block` of `stream` under the user's `seed`. `draw`: 0 for initial
+// values and dropout, from 1 for the signs of curvature.
 inline RandomBlock random_block(uint64_t seed, uint32_t stream, uint64_t block, uint32_t draw = 0) {
   const r123::Philox4x32 philox;
   const r123::Philox4x32::ctr_type counter{

@@ -19,7 +19,8 @@ inline constexpr int64_t kRowBlock = 64;  // rows in a partial of a column sum
 // kGeluGradColumns, kLayerNormGrads: `columns` sums of each block of rows of a tensor of `dtype`.
 int64_t block_sums_workspace_bytes(int64_t rows, int64_t columns, DType dtype);
 
-// kSum (parts = 1), kSumParts and kSumSquares. Without a workspace they run on one thread, to the same bits.
+// kSum (parts = 1), kSumParts and kSumSquares. Without a workspace they run on one thread, to the
+// same bits.
 int64_t sum_workspace_bytes(int64_t elements, int64_t parts);
 
 // kGemm, with the dtypes of its operands and result: the panels of gemm_panels.h.

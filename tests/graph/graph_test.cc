@@ -23,11 +23,11 @@ GptSpec small_spec() {
 }
 
 // Forward and backward of a small GPT whose parameters are gathered from shards of two ranks.
-Graph training_graph() {
+Graph training_graph(int64_t alignment = kUnitAlignment) {
   Graph graph;
   const GptSpec spec = small_spec();
   const Gpt2 model(spec);
-  const std::vector<Unit> units = model.units(2);
+  const std::vector<Unit> units = model.units(2, alignment);
   const Scope root{graph, "", Phase::kForward, 0};
   const auto leaf = [&](const Scope& scope, int64_t slot, const Type& type) {
     return scope.emit("leaf", Op::kState, StateAttributes{slot}, {}, type);
@@ -72,6 +72,25 @@ TEST(Graph, TheHeadsForwardIsDeadAfterVjp) {
   EXPECT_NO_THROW(verify_graph(live));
   EXPECT_EQ(count(live, Op::kChunked), 5);
   for (const Node& node : live.nodes) EXPECT_NE(node.name, "head/loss");
+}
+
+TEST(Graph, ParametersLieWhereTheLayoutSaysSo) {
+  constexpr int64_t kAlignment = 320;
+  const Graph graph = training_graph(kAlignment);
+  EXPECT_NO_THROW(verify_graph(graph));
+  int64_t seen = 0;
+  for (const Unit& unit : Gpt2(small_spec()).units(2, kAlignment)) {
+    EXPECT_EQ(unit.padded % (2 * kAlignment), 0) << unit.name;
+    for (const Segment& s : unit.segments) {
+      EXPECT_EQ(s.offset % kAlignment, 0) << s.name;
+      for (const Node& node : graph.nodes) {
+        if (node.op != Op::kView || !node.name.ends_with("/" + s.name)) continue;
+        EXPECT_EQ(std::get<ViewAttributes>(node.attributes).offset, s.offset) << s.name;
+        ++seen;
+      }
+    }
+  }
+  EXPECT_GT(seen, 0);
 }
 
 TEST(Graph, BodiesAreSharedBetweenBlocks) {

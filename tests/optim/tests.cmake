@@ -1,1 +1,3 @@
-memwall_test(schedule_test ROOMS optim LABELS optim)
+foreach(name schedule_test optimizer_test)
+  memwall_test(${name} ROOMS optim LABELS optim)
+endforeach()

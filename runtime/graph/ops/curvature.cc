@@ -38,7 +38,10 @@ OpRules sum_parts() {
 // Sums two rows at most, whose width only the unit knows: its work is not counted.
 OpRules row_partials() {
   OpRules rules;
-  rules.accumulates = true;
+  rules.infer = [](const Graph&, const Node& n) {
+    const auto& unit = std::get<UnitAttributes>(n.attributes);
+    return std::vector<Type>{{DType::kF64, Shape{unit.parts, 2}, Placement::kPartial}};
+  };
   return rules;
 }
 

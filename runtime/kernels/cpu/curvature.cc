@@ -49,34 +49,28 @@ void row_partials(const KernelCall& call) {
   const Tensor& d = call.inputs[0];
   const UnitAttributes& a = unit_of(call);
   check(a.averaging_block == kWholeRows, "only whole rows cross the ends of shards");
+  check(call.outputs[0].elements() == 2 * a.parts, "the sums of rows are two a part");
   const Range own = range_of(call, d);
-  const int64_t units = call.outputs[0].elements() / (2 * a.parts), count = d.elements();
-  check(a.unit < units && units * 2 * a.parts == call.outputs[0].elements(),
-        "the partial sums of rows are two a unit and part");
-  const Unit& unit = *call.unit;
   double* const sums = call.outputs[0].as<double>();
-  if (!call.accumulate) std::memset(sums, 0, static_cast<size_t>(call.outputs[0].elements()) * 8);
   with_float_type(d.dtype, [&]<class T>(T) {
     const auto share = [&](const UnitRow& row) {
       CpuTeam team;
       const int64_t begin = std::max(row.begin, own.begin), end = std::min(row.end, own.end);
-      return begin >= end
-                 ? 0.0
-                 : sum_of_magnitudes(team, d.as<const T>() + (begin - own.begin), end - begin);
+      if (begin >= end) return 0.0;
+      return sum_of_magnitudes(team, d.as<const T>() + (begin - own.begin), end - begin);
     };
-    const UnitRow first = row_of_element(unit, own.begin), last = row_of_element(unit, own.end - 1);
+    const UnitRow first = row_of_element(*call.unit, own.begin);
+    const UnitRow last = row_of_element(*call.unit, own.end - 1);
     const double first_share = share(first), last_share = share(last);
+    const auto share_of = [&](int64_t element) {
+      const UnitRow row = row_of_element(*call.unit, element);
+      if (row.none()) return 0.0;
+      if (row == first) return first_share;
+      return row == last ? last_share : 0.0;
+    };
     for (int64_t part = 0; part < a.parts; ++part) {
-      double* const to = sums + (part * units + a.unit) * 2;
-      const int64_t ends[] = {part * count, (part + 1) * count - 1};
-      for (int which : {0, 1}) {
-        const UnitRow row = row_of_element(unit, ends[which]);
-        if (row.none()) continue;
-        if (row == first)
-          to[which] += first_share;
-        else if (row == last)
-          to[which] += last_share;
-      }
+      sums[2 * part] = share_of(part * d.elements());
+      sums[2 * part + 1] = share_of((part + 1) * d.elements() - 1);
     }
   });
 }
@@ -87,7 +81,7 @@ void spatial_average(const KernelCall& call) {
   const Range range = range_of(call, d);
   const bool rows = a.averaging_block == kWholeRows && a.parts > 1;
   check(call.inputs.size() == (rows ? 2 : 1), "shards of whole rows need the sums of their ends");
-  const double* const ends = rows ? call.inputs[1].as<const double>() + 2 * a.unit : nullptr;
+  const double* const ends = rows ? call.inputs[1].as<const double>() : nullptr;
   const int64_t shard = call.unit->shard(call.ranks);
   with_float_type(d.dtype, [&]<class T>(T) {
     using C = Accumulator<T>;
