@@ -25,7 +25,7 @@ constexpr std::string_view kStyle = R"(<style>
   .title { font: bold 18px system-ui, Helvetica, Arial, sans-serif; }
   .heading { font: bold 14px system-ui, Helvetica, Arial, sans-serif; }
   .plain { font: 13px system-ui, Helvetica, Arial, sans-serif; }
-  .small { font-size: 11px; fill: #59636e; }
+  .small { font-size: 11px; fill: #59636e; stroke: #ffffff; stroke-width: 3; paint-order: stroke; }
   .background { fill: #ffffff; }
   .grid { stroke: #d8dee4; }
   .zero { stroke: #59636e; }
@@ -35,7 +35,7 @@ constexpr std::string_view kStyle = R"(<style>
   .open { fill-opacity: 0.15; stroke-dasharray: 3 2; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; }
-    .small { fill: #9198a1; }
+    .small { fill: #9198a1; stroke: #0d1117; }
     .background { fill: #0d1117; }
     .grid { stroke: #2a313a; }
     .zero { stroke: #9198a1; }
@@ -91,7 +91,10 @@ class Axis {
       if (factor * power >= least) step = factor * power;
     }
     std::vector<double> out;
-    for (double k = std::ceil(low_ / step); k * step <= high_; ++k) out.push_back(k * step);
+    const auto last = static_cast<int64_t>(std::floor(high_ / step));
+    for (auto k = static_cast<int64_t>(std::ceil(low_ / step)); k <= last; ++k) {
+      out.push_back(static_cast<double>(k) * step);
+    }
     return out;
   }
 
@@ -191,9 +194,15 @@ class Picture {
   std::string body_;
 };
 
+// Two digits of the error, and the mean as far as they reach: "58.2 ± 1.6".
 std::string number_text(const Estimate& estimate) {
-  if (!std::isfinite(estimate.standard_error)) return fmt::format("{:.4g}", estimate.mean);
-  return fmt::format("{:.4g} ± {:.2g}", estimate.mean, estimate.standard_error);
+  const double error = estimate.standard_error;
+  if (!std::isfinite(error) || error == 0.0) return fmt::format("{:.4g}", estimate.mean);
+  if (error < 1e-6 || error > 1e6 || std::abs(estimate.mean) > 1e9) {
+    return fmt::format("{:.4g} ± {:.2g}", estimate.mean, error);
+  }
+  const int decimals = std::max(0, 1 - static_cast<int>(std::floor(std::log10(error))));
+  return fmt::format("{:.{}f} ± {:.{}f}", estimate.mean, decimals, error, decimals);
 }
 
 // The tensors that hold most of an eigenvector.
@@ -230,12 +239,13 @@ void add_eigenvalues(const HessianReport& report, const std::vector<Eigenvalue>&
     const Eigenvalue& e = values[i];
     check(e.shares.empty() || e.shares.size() == report.tensors.size(),
           "an eigenvector has a share in every tensor");
-    const std::string number = e.converged
-                                   ? fmt::format("{:.5g}", e.value)
-                                   : fmt::format("{:.5g} ± {:.2g} (not yet)", e.value, e.residual);
-    bars.push_back(
-        {fmt::format("{} {}", which, i + 1), number, shares_text(report.tensors, e.shares), e.value,
-         e.converged ? std::numeric_limits<double>::quiet_NaN() : e.residual, e.converged});
+    const double nothing = std::numeric_limits<double>::quiet_NaN();
+    const Estimate shown{e.value, e.converged ? nothing : e.residual};
+    const std::string number = e.converged ? fmt::format("{:.5g}", e.value) : number_text(shown);
+    const std::string note = fmt::format("{}{}", e.converged ? "" : "not converged; ",
+                                         shares_text(report.tensors, e.shares));
+    bars.push_back({fmt::format("{} {}", which, i + 1), number, note, shown.mean,
+                    shown.standard_error, e.converged});
   }
 }
 

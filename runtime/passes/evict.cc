@@ -27,10 +27,13 @@ class Evictor {
       const int32_t region = region_of(from_, node);
       // Aliases move with their readers, which clone them.
       std::vector<std::pair<ValueId, ValueId>> changed;
-      for (ValueId v : node.inputs) {
-        const ValueId now = in_region(v, region, node);
-        if (now != rewriter_.map(v)) changed.push_back({v, rewriter_.map(v)});
-        rewriter_.set(v, now);
+      for (const auto* list : {&node.inputs, &node.addends}) {
+        for (ValueId v : *list) {
+          if (v == kNoValue) continue;
+          const ValueId now = in_region(v, region, node);
+          if (now != rewriter_.map(v)) changed.push_back({v, rewriter_.map(v)});
+          rewriter_.set(v, now);
+        }
       }
       rewriter_.copy(static_cast<NodeId>(i));
       for (size_t k = changed.size(); k-- > 0;) rewriter_.set(changed[k].first, changed[k].second);
@@ -53,7 +56,9 @@ class Evictor {
     clone.origin = from_.values[static_cast<size_t>(v)].node;
     clone.recomputed = !is_alias(node.op) && node.op != Op::kAllGather && node.op != Op::kSign;
     if (!is_alias(node.op)) clone.name += "/again";
-    for (ValueId& input : clone.inputs) input = in_region(input, region, reader);
+    for (auto* list : {&clone.inputs, &clone.addends}) {
+      for (ValueId& v : *list) v = v == kNoValue ? v : in_region(v, region, reader);
+    }
     std::vector<Type> types;
     for (ValueId output : node.outputs) types.push_back(from_.type(output));
     const NodeId id = to_.add(std::move(clone), types);

@@ -315,23 +315,32 @@ class Assigner {
     });
   }
 
+  // The node of the first term of the sum that ends as `v`, where each further one is added in the
+  // place of the one before; -1 where something else lies between.
+  NodeId first_term(ValueId v) const {
+    for (;;) {
+      const NodeId id = graph_.values[static_cast<size_t>(v)].node;
+      const Node& node = graph_.nodes[static_cast<size_t>(id)];
+      const bool sums = rules_of(node.op).accumulates && !node.dual && node.outputs[0] == v;
+      if (!sums || reads_of(v) != 1) return -1;
+      if (node.addends.empty() || node.addends[0] == kNoValue) return id;
+      v = node.addends[0];
+    }
+  }
+
   void settle_output(size_t k) {
     const ValueId v = graph_.outputs[k].value;
     const Target target = problem_.targets[k];
     const Location at = location(v);
-    const NodeId id = graph_.values[static_cast<size_t>(v)].node;
-    const Node& node = graph_.nodes[static_cast<size_t>(id)];
     const bool there = buffer_of(at).external == target.external;
     if (there && !target.accumulate) return;
-    const bool sole_reader = reads_of(v) == 1;
     const Location into{target.external, 0, 0};
     if (target.accumulate) {
-      const bool natively = rules_of(node.op).accumulates && !node.dual && node.outputs[0] == v &&
-                            (node.addends.empty() || node.addends[0] == kNoValue) && sole_reader &&
-                            mergeable(v) && buffer_of(location(v)).first == id;
+      const NodeId first = first_term(v);
+      const bool natively = first >= 0 && mergeable(v) && buffer_of(location(v)).first == first;
       if (natively) {
         merge(v, into);
-        storage_.accumulates[static_cast<size_t>(id)] = 1;
+        storage_.accumulates[static_cast<size_t>(first)] = 1;
         return;
       }
     } else if (mergeable(v) && buffer_of(into).bytes == graph_.type(v).bytes() &&

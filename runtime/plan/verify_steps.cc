@@ -179,8 +179,14 @@ class StepVerifier {
     const bool own_addend = k == 0 && has_addend(inner, 0);
     const bool added = result && has_addend(outer, *result);
     const bool summed = result && (added || out.period > 1);
-    require(!summed || (k == 0 && !own_addend), "cannot be added to a result");
+    // A further term: it adds to the result so far.
+    const bool further = summed && own_addend && inner.addends[0].value == out.value;
+    require(!summed || (k == 0 && (further || !own_addend)), "cannot be added to a result");
     if (k > 0) return;
+    if (further) {
+      require(inner.accumulate == Accumulate::kAlways, "is a further term, and always adds");
+      return;
+    }
     Accumulate expected = own_addend ? Accumulate::kAlways : Accumulate::kNever;
     if (summed && !added) expected = Accumulate::kUnlessFirstOfPeriod;
     if (summed && added) {

@@ -49,11 +49,12 @@ Graph training_graph(int64_t alignment = kUnitAlignment) {
   };
   const ValueId loss = model.loss_sum(graph, in, 1);
   const ValueId seed = leaf(root, 102, {DType::kF64, {1}, Placement::kReplicated});
-  VjpHooks hooks;
-  hooks.parameter = [&](const Scope&, const Node& gather, ValueId cotangent) {
-    graph.outputs.push_back({cotangent, std::get<UnitAttributes>(gather.attributes).unit});
-  };
-  graph.outputs.push_back({vjp(graph, loss, seed, hooks), 103});
+  const Differentiated step = vjp(graph, loss, seed, {});
+  for (const ParameterGradient& gradient : step.gradients) {
+    const Node& gather = graph.producer(gradient.buffer);
+    graph.outputs.push_back({gradient.cotangent, std::get<UnitAttributes>(gather.attributes).unit});
+  }
+  graph.outputs.push_back({step.loss, 103});
   return graph;
 }
 

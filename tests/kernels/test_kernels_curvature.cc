@@ -231,6 +231,7 @@ OpCase average_case(const Unit& unit, int rank, int ranks, int64_t parts, int64_
 TEST(Averaging, OfWholeBuffers) {
   for (int64_t block : kBlocks) {
     for (int ranks : {1, 3, 31}) {
+      if (ranks != 3 && block != kWholeRows) continue;  // blocks end with shards
       const Unit unit = curvature_unit(ranks, averaging_alignment(block));
       expect_correct(average_case(unit, 0, ranks, 1, block));
     }
