@@ -30,6 +30,12 @@ inline uint32_t random_bits(uint64_t seed, uint32_t stream, uint64_t index) {
   return random_block(seed, stream, index / 4)[index % 4];
 }
 
+// -1 or 1: one bit of the block of 128 elements, whose definition kernels/signs.h states.
+inline double random_sign(uint64_t seed, uint32_t stream, uint64_t index, uint32_t draw) {
+  const uint32_t word = random_block(seed, stream, index / 128, draw)[index % 128 / 32];
+  return (word >> (index % 32) & 1) != 0 ? -1.0 : 1.0;
+}
+
 // (0, 1), never 0 and never 1.
 inline double to_unit_interval(uint32_t bits) {
   return (static_cast<double>(bits) + 0.5) * 0x1.0p-32;

@@ -20,8 +20,8 @@
 namespace memwall {
 namespace {
 
-constexpr std::array<std::string_view, 9> kVerbs = {
-    "train", "plan", "fit", "eval", "generate", "export", "show", "bench", "tokenize"};
+constexpr std::array<std::string_view, 10> kVerbs = {"train",  "plan", "fit",   "eval",     "generate",
+                                                     "export", "show", "bench", "tokenize", "hessian"};
 constexpr std::array<std::string_view, 3> kBenches = {"gemm", "collectives", "step"};
 
 struct Options {
@@ -32,6 +32,7 @@ struct Options {
   GenerateOptions generate;
   ExportOptions exported;
   ShowOptions show;
+  HessianOptions hessian;
   TokenizeOptions tokenize;
   BenchStepOptions bench_step;
   BenchGemmOptions bench_gemm;
@@ -230,6 +231,34 @@ void add_tokenize(CLI::App& app, Options& o, Verb& chosen) {
   verb->add_flag("--json", t.json, "print one JSON object");
 }
 
+void add_hessian(CLI::App& app, Options& o, Verb& chosen) {
+  HessianOptions& h = o.hessian;
+  CLI::App* verb = add_verb(app, "hessian",
+                            "Curvature of a run's loss: its Hessian's trace by tensor, and the ends of its "
+                            "spectrum.",
+                            chosen, in_a_job([&h](Job& job) { return hessian_verb(h, job); }));
+  add_run(*verb, h.run);
+  const auto count = [verb](const char* name, int64_t& value, int64_t least, const char* description) {
+    verb->add_option(name, value, description)
+        ->check(CLI::Range(least, int64_t{1} << 30))
+        ->capture_default_str();
+  };
+  count("--windows", h.windows, 1, "samples 0 ... N-1 of the data, in sequential order");
+  count("--probes", h.probes, 1, "random vectors for the trace");
+  count("--iterations", h.iterations, 0, "products with vectors at most, for eigenvalues; 0: none");
+  count("--eigenvalues", h.eigenvalues, 1, "how many at each end of the spectrum");
+  verb->add_option("--tolerance", h.tolerance, "of an eigenvalue, relative to the largest")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb->add_option("--data", h.data, "which part of the data")
+      ->check(CLI::IsMember({"train", "validation"}))
+      ->capture_default_str();
+  verb->add_option("--seed", h.seed, "of the random vectors")->capture_default_str();
+  verb->add_option("--dump", h.dump, "a new folder for z, H z and the gradient as safetensors");
+  verb->add_option("--svg", h.svg, "the picture's file (default: RUN/hessian.svg)");
+  verb->add_flag("--json", h.json, "print one JSON object");
+}
+
 void add_verbs(CLI::App& app, Options& o, Verb& chosen) {
   add_train(app, o, chosen);
   add_plan(app, o, chosen);
@@ -243,6 +272,7 @@ void add_verbs(CLI::App& app, Options& o, Verb& chosen) {
 
   add_generate(app, o, chosen);
   add_tokenize(app, o, chosen);
+  add_hessian(app, o, chosen);
 
   CLI::App* exported =
       add_verb(app, "export", "Write the weights as a Hugging Face folder, in FP32.", chosen,

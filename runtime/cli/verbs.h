@@ -48,6 +48,18 @@ struct EvalOptions {
 };
 ExitCode eval_verb(const EvalOptions& options, Job& job);
 
+struct HessianOptions {
+  std::string run;
+  int64_t windows = 32, probes = 16;
+  int64_t iterations = 80, eigenvalues = 3;  // of Lanczos: products at most; at each end
+  double tolerance = 1e-4;                   // relative, of a residual
+  std::string data = "train";                // or validation
+  int64_t seed = 1;                          // of the signs
+  std::string dump, svg;                     // "": none; RUN/hessian.svg
+  bool json = false;
+};
+ExitCode hessian_verb(const HessianOptions& options, Job& job);
+
 struct GenerateOptions {
   std::string run, prompt;
   int64_t tokens = 200;

@@ -54,8 +54,8 @@ inline void draw_signs(const SignSource& source, int64_t first, T magnitude, T (
   draw_blocks(source.seed, *source.tensor, static_cast<uint64_t>(first) / 128, words, source.draw);
   for (int w = 0; w < kBitsDrawn; ++w) {
     for (int lane = 0; lane < 32; lane += kCount) {
-      const Register drawn = Register{} + static_cast<Bits>(words[w] >> lane);
-      const Register signs = (drawn & own_bit) != 0 ? minus : plus;
+      const Bits drawn = static_cast<Bits>(words[w] >> lane);
+      const Register signs = ((Register{} + drawn) & own_bit) != 0 ? minus : plus;
       std::memcpy(z + 32 * w + lane, &signs, sizeof(signs));
     }
   }

@@ -3,8 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/self/self_communicator.h"
-#include "runtime/data/hugging_face.h"
-#include "tests/support/tiny_run.h"
+#include "tests/support/golden_run.h"
 
 namespace memwall::test {
 namespace {
@@ -12,61 +11,12 @@ namespace {
 const std::string kFolder = std::string(MEMWALL_SOURCE_DIR) + "/tests/golden/gpt2_tiny";
 constexpr int64_t kBatch = 3, kTime = 16;
 
-std::vector<double> read_all(const WeightSource& source, const std::string& name) {
-  std::vector<double> out(static_cast<size_t>(source.shape(name).elements()));
-  source.read(name, 0, std::span<double>(out));
-  return out;
-}
-
-GptSpec golden_spec(const Gpt2Config& config, DType dtype) {
-  GptSpec spec;
-  spec.layers = config.num_layers;
-  spec.hidden = config.hidden_size;
-  spec.heads = config.num_heads;
-  spec.context = config.context_length;
-  spec.vocabulary = config.vocab_size;
-  spec.layer_norm_epsilon = config.layer_norm_epsilon;
-  spec.batch = kBatch;
-  spec.time = kTime;
-  spec.dtype = dtype;
-  return spec;
-}
-
 // The settings of the golden run.
 CompileSettings golden_settings() {
   CompileSettings s;
   s.optimizer = AdamWSettings{0.9, 0.95, 1e-8, 0.1};
   s.grad_clip = 1.0;
   return s;
-}
-
-void load(TinyRun& run, const WeightSource& weights) {
-  for (size_t u = 0; u < run.plan().units.size(); ++u) {
-    const Tensor p = run.executor().slot(SlotKind::kParameter, static_cast<int64_t>(u));
-    for (const Segment& s : run.plan().units[u].segments) {
-      const std::vector<double> values = read_all(weights, s.name);
-      for (int64_t i = 0; i < s.count; ++i) {
-        set_element(p, s.offset + i, values[static_cast<size_t>(i)]);
-      }
-    }
-  }
-}
-
-void feed(TinyRun& run, const SafetensorsFile& golden, int64_t step) {
-  for (const auto& [name, kind] :
-       {std::pair{"tokens", SlotKind::kTokens}, std::pair{"targets", SlotKind::kTargets}}) {
-    const std::vector<double> all = read_all(golden, name);
-    for (int64_t i = 0; i < kBatch * kTime; ++i) {
-      run.executor().slot(kind).as<int32_t>()[i] =
-          static_cast<int32_t>(all[static_cast<size_t>(step * kBatch * kTime + i)]);
-    }
-  }
-}
-
-double norm_of(const std::vector<double>& values) {
-  double sum = 0.0;
-  for (double v : values) sum += v * v;
-  return std::sqrt(sum);
 }
 
 // The thirds of c_attn.bias that are key biases have a gradient that is zero but for rounding.
@@ -83,7 +33,7 @@ class Parity : public testing::TestWithParam<DType> {
 };
 
 TEST_P(Parity, LossAndEveryGradient) {
-  TinyRun run(golden_spec(weights_.config(), GetParam()), golden_settings(), comm_);
+  TinyRun run(golden_spec(weights_.config(), GetParam(), kBatch, kTime), golden_settings(), comm_);
   load(run, weights_);
   run.set_scalars(0, 1e-3);
   feed(run, golden_, 0);
@@ -114,7 +64,7 @@ TEST_P(Parity, LossAndEveryGradient) {
 }
 
 TEST_P(Parity, LossOfEachSequence) {
-  TinyRun run(golden_spec(weights_.config(), GetParam()), golden_settings(), comm_);
+  TinyRun run(golden_spec(weights_.config(), GetParam(), kBatch, kTime), golden_settings(), comm_);
   load(run, weights_);
   feed(run, golden_, 0);
   run.executor().run(run.plan().program("evaluate"));
@@ -128,7 +78,7 @@ TEST_P(Parity, LossOfEachSequence) {
 }
 
 TEST_P(Parity, Logits) {
-  GptSpec spec = golden_spec(weights_.config(), GetParam());
+  GptSpec spec = golden_spec(weights_.config(), GetParam(), kBatch, kTime);
   spec.batch = 1;
   CompileSettings settings = golden_settings();
   settings.train = settings.evaluate = false;
@@ -157,7 +107,7 @@ TEST_P(Parity, Logits) {
 }
 
 TEST_P(Parity, TenAdamWSteps) {
-  TinyRun run(golden_spec(weights_.config(), GetParam()), golden_settings(), comm_);
+  TinyRun run(golden_spec(weights_.config(), GetParam(), kBatch, kTime), golden_settings(), comm_);
   load(run, weights_);
   const std::vector<double> losses = read_all(golden_, "step_loss");
   const std::vector<double> norms = read_all(golden_, "step_grad_norm");

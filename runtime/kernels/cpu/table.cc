@@ -74,17 +74,16 @@ void values_only(const KernelCall& call) {
 }
 
 template <size_t... kOps>
-constexpr std::array<Kernel, kOpCount> guarded(std::index_sequence<kOps...>) {
+std::array<Kernel, kOpCount> guarded(std::index_sequence<kOps...>) {
   return {
       (kKernels[kOps] == nullptr || has_dual(Op{kOps}) ? kKernels[kOps] : values_only<kOps>)...};
 }
 
-constexpr std::array<Kernel, kOpCount> kCpuKernels = guarded(std::make_index_sequence<kOpCount>{});
-
 }  // namespace
 
 Kernel cpu_kernel(Op op) {
-  return kCpuKernels[static_cast<size_t>(op)];
+  static const std::array<Kernel, kOpCount> table = guarded(std::make_index_sequence<kOpCount>{});
+  return table[static_cast<size_t>(op)];
 }
 
 }  // namespace memwall
