@@ -31,6 +31,7 @@ constexpr uint32_t kTokenStream = 0x7ffffff0;  // of random.h's draws: no parame
 // Everything that is measured, the same on all ranks but for `ops`.
 struct StepMeasurement {
   Samples step, kernel, library, half;  // seconds; of a repeat the slowest rank's
+  Samples between;                      // likewise: a step that measures no curvature, where some do
   OpTimes ops;                          // of this rank, all repeats
   double step_seconds_here = 0.0;       // of this rank, all repeats
   double loss = 0.0;
@@ -91,6 +92,18 @@ Bench prepare(const GivenConfig& given, const Job& job) {
   return bench;
 }
 
+// Whether some steps measure curvature, and others do not.
+bool has_two_kinds(const Bench& bench) {
+  return bench.plan.has_program("update_hessian") && bench.plan.has_program("update");
+}
+
+// The mean over steps of both kinds.
+double mean_step_seconds(const Bench& bench, const StepMeasurement& m) {
+  if (!has_two_kinds(bench)) return m.step.median();
+  const auto every = static_cast<double>(bench.config.optimizer().adahessian().update_every());
+  return (m.step.median() + (every - 1.0) * m.between.median()) / every;
+}
+
 // The largest of all ranks'.
 double slowest(Communicator& comm, double seconds) {
   const std::vector<double> all = comm.gather_all({seconds});
@@ -116,6 +129,9 @@ StepMeasurement measure(const Bench& bench, const BenchStepOptions& options, Job
   for (int64_t step = 0; step < kWarmUpSteps + options.steps; ++step) {
     if (step == kWarmUpSteps) out = {};
     comm.barrier();
+    // The optimizer's own count would measure curvature now and then only.
+    const int64_t cycle = std::max<int64_t>(1, settings.curvature_every);
+    state.applied = state.measured * cycle;
     const StepReport report = steps.run(step, state, {});
     state = next_state(state, report, settings.loss_scale);
     out.skipped += report.skipped ? 1 : 0;
@@ -125,6 +141,11 @@ StepMeasurement measure(const Bench& bench, const BenchStepOptions& options, Job
     out.kernel.add(slowest(comm, products.kernel_seconds(list)));
     if (has_library(bench)) out.library.add(slowest(comm, products.library_seconds(list)));
     if (halves) out.half.add(slowest(comm, halves->kernel_seconds(bench.planned)));
+    if (!has_two_kinds(bench)) continue;
+    executor->set_observer(nullptr);
+    state.applied = state.measured * cycle + 1;
+    out.between.add(slowest(comm, steps.run(step, state, {}).seconds));
+    executor->set_observer(&out.ops);
   }
   return out;
 }
@@ -180,7 +201,9 @@ Json to_json(const Bench& bench, const StepMeasurement& m, const BenchStepOption
   out["steps"] = options.steps;
   out["tokens"] = bench.tokens;
   add_samples(out, "step_seconds", m.step);
-  out["tokens_per_second"] = static_cast<double>(bench.tokens) / m.step.median();
+  add_samples(out, "between_step_seconds", m.between);
+  out["mean_step_seconds"] = mean_step_seconds(bench, m);
+  out["tokens_per_second"] = static_cast<double>(bench.tokens) / mean_step_seconds(bench, m);
   out["gemm_seconds"] = limit(m).median();
   out["gemm_seconds_min"] = limit(m).min();
   out["gemm_fraction"] = limit(m).median() / m.step.median();
@@ -221,16 +244,21 @@ std::string to_text(const Bench& bench, const StepMeasurement& m, const BenchSte
                fmt::format("{:.1f}", 1e-9 * flops / samples.median())});
   };
   const bool other = is_half(bench);
-  row("the whole step", m.step);
+  row(has_two_kinds(bench) ? "the whole step, with curvature" : "the whole step", m.step);
   row(other ? "its products in FP32, our kernel" : "its products, our kernel", m.kernel);
   const std::string plain =
       fmt::format("its products{}, plain {}", other ? " in FP32" : "", gemm_library());
   row(plain.c_str(), m.library);
   row("its products in FP16, our kernel", m.half);
   out += times.text();
+  if (has_two_kinds(bench)) {
+    out += fmt::format("\na step without curvature {} ms, with it {:.2f} times as long; mean {} ms\n",
+                       milliseconds(m.between.median()), m.step.median() / m.between.median(),
+                       milliseconds(mean_step_seconds(bench, m)));
+  }
   out += fmt::format(
       "\n{} tokens/s; {:.1f} % of the {}GEMM-only limit ({} products)\n\n",
-      count_text(static_cast<int64_t>(static_cast<double>(bench.tokens) / m.step.median())),
+      count_text(static_cast<int64_t>(static_cast<double>(bench.tokens) / mean_step_seconds(bench, m))),
       100.0 * limit(m).median() / m.step.median(), other ? "FP32 " : "",
       count_text(static_cast<int64_t>(bench.planned.size())));
   TextTable ops({"rank 0's step by op", "calls", "ms", "share"});
@@ -256,7 +284,8 @@ ExitCode bench_step_verb(const BenchStepOptions& options, Job& job) {
   check_agreement(job.comm(), {{"version of Memwall", MEMWALL_VERSION},
                                {"plan", hash_hex(plan_hash(bench.plan))},
                                {"CPU features", cpu_features()}});
-  bench.planned = gemm_list(bench.plan, bench.plan.has_program("update_hessian"));  // points into the plan: where it stays
+  // Points into the plan: where it stays.
+  bench.planned = gemm_list(bench.plan, bench.plan.has_program("update_hessian"));
   bench.fp32 = in_type(bench.planned, DType::kF32);
   const StepMeasurement measured = measure(bench, options, job);
   if (!job.speaks()) return ExitCode::kDone;

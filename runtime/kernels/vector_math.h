@@ -1,6 +1,6 @@
 // exp, tanh, the logistic function, and, in double, log and powers on packs: range reduction and
 // polynomials in explicit fma, so that the bits depend on the argument alone. Errors:
-// tests/kernels/test_vector_math.cc.
+// tests/kernels/test_kernels_vector_math.cc.
 #pragma once
 
 #include <iterator>

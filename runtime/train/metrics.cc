@@ -86,6 +86,19 @@ Json planned_json(const Plan& plan, const std::vector<std::string>& programs, in
   return {{"memory", memory_json(plan, programs, rank)}, {"traffic", planned_traffic(totals)}};
 }
 
+namespace {
+
+// Bytes of a rank's slots for z * (H z): sums, or averages of them.
+int64_t hessian_bytes(const Plan& plan) {
+  int64_t bytes = 0;
+  for (const Slot& slot : plan.slots) {
+    if (slot.kind == SlotKind::kCurvature || slot.kind == SlotKind::kTraceSum) bytes += slot.bytes;
+  }
+  return bytes;
+}
+
+}  // namespace
+
 Json plan_json(const Plan& plan, double run_total_flops) {
   std::vector<std::string> programs;
   for (const Program& program : plan.programs) programs.push_back(program.name);
@@ -97,6 +110,8 @@ Json plan_json(const Plan& plan, double run_total_flops) {
           {"plan_hash", hash_hex(plan_hash(plan))},
           {"memory", memory_json(plan, programs, 0)},
           {"traffic", planned_traffic(totals)},
+          {"traffic_between", planned_traffic(totals.between)},
+          {"hessian", hessian_bytes(plan)},
           {"flops",
            {{"model", totals.model_flops},
             {"recomputed", totals.recomputed_flops},

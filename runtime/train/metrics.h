@@ -20,7 +20,8 @@ nlohmann::ordered_json planned_json(const Plan& plan, const std::vector<std::str
                                     int64_t rank, bool curvature);
 
 // `plan --json`: transport, parameters, ranks, zero_stage, plan_hash, memory (of all programs, on
-// rank 0), traffic, flops, dram_bytes, padding (bytes), communication_buffers (bytes by name, the
+// rank 0), traffic (of a step that measures curvature, where some do), traffic_between (of one that does
+// not), hessian (bytes of sums or averages of z * (H z), part of the gradients), flops, dram_bytes, padding (bytes), communication_buffers (bytes by name, the
 // blocks' as "block*").
 nlohmann::ordered_json plan_json(const Plan& plan, double run_total_flops);
 

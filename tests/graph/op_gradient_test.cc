@@ -12,6 +12,7 @@
 #include "runtime/exec/executor.h"
 #include "runtime/graph/ops/gemm.h"
 #include "runtime/passes/compile.h"
+#include "runtime/passes/dual.h"
 
 namespace memwall {
 namespace {
@@ -286,8 +287,96 @@ TEST_P(OpGradient, EqualsFiniteDifferences) {
   }
 }
 
+// H v of the same loss, which is bilinear in the result and the last parameter.
+class OpCurvature : public testing::TestWithParam<OpCase> {};
+
+TEST_P(OpCurvature, EqualsDifferencesOfGradientsAndIsSymmetric) {
+  const OneOpModel model(GetParam());
+  CompileSettings settings;
+  settings.train = settings.evaluate = false;
+  settings.curvature = true;
+  const Plan plan = compile(model, settings);
+  SelfCommunicator comm;
+  Executor executor(plan, comm, 1);
+  for (int64_t i = 0; i < kBatch * kTime; ++i) {
+    executor.slot(SlotKind::kTokens).as<int32_t>()[i] = static_cast<int32_t>(i * 7 % 11);
+    executor.slot(SlotKind::kTargets).as<int32_t>()[i] = static_cast<int32_t>(i * 5 % 11);
+  }
+  const auto scalar = [&](Scalar which) -> double& {
+    return executor.slot(SlotKind::kScalars).as<double>()[static_cast<int64_t>(which)];
+  };
+  scalar(Scalar::kSeed) = scalar(Scalar::kSignScale) = scalar(Scalar::kDraw) = 1.0;
+  std::mt19937_64 random(5);
+  std::normal_distribution<double> normal;
+  const auto count = static_cast<size_t>(plan.units[0].padded);
+  const auto noise = [&] {
+    std::vector<double> v(count, 0.0);
+    for (const Segment& s : plan.units[0].segments) {
+      for (int64_t i = 0; i < s.count; ++i) v[static_cast<size_t>(s.offset + i)] = normal(random);
+    }
+    return v;
+  };
+  const auto slot = [&](SlotKind kind) { return executor.slot(kind, 0).as<double>(); };
+  const auto contents = [&](SlotKind kind) {
+    return std::vector<double>(slot(kind), slot(kind) + count);
+  };
+  const std::vector<double> at = noise(), u = noise(), v = noise();
+  std::copy(at.begin(), at.end(), slot(SlotKind::kParameter));
+  const auto product = [&](const std::vector<double>& direction) {
+    std::copy(direction.begin(), direction.end(), slot(SlotKind::kVector));
+    executor.run(plan.program(kHessianVector));
+    return contents(SlotKind::kCurvature);
+  };
+  const auto gradient = [&](double by) {
+    for (size_t i = 0; i < count; ++i) slot(SlotKind::kParameter)[i] = at[i] + by * v[i];
+    executor.run(plan.program(kHessianSigns));
+    return contents(SlotKind::kGradient);
+  };
+  const std::vector<double> hv = product(v), hu = product(u);
+  constexpr double h = 1e-4;
+  const std::vector<double> a = gradient(h), b = gradient(-h), c = gradient(2 * h),
+                            d = gradient(-2 * h);
+  double largest = 0.0, uhv = 0.0, vhu = 0.0;
+  for (size_t i = 0; i < count; ++i) {
+    largest = std::max(largest, std::abs(hv[i]));
+    uhv += u[i] * hv[i];
+    vhu += v[i] * hu[i];
+  }
+  ASSERT_GT(largest, 0.0);
+  for (size_t i = 0; i < count; ++i) {
+    const double difference = (8 * (a[i] - b[i]) - (c[i] - d[i])) / (12 * h);
+    EXPECT_NEAR(hv[i], difference, 1e-7 * largest) << i;
+  }
+  EXPECT_NEAR(uhv, vhu, 1e-12 * largest * static_cast<double>(count));
+}
+
+// Dropout needs a training step: dual_test has it.
+std::vector<OpCase> cases_without_dropout() {
+  std::vector<OpCase> cases = all_cases();
+  std::erase_if(cases, [](const OpCase& c) { return c.name == "dropout"; });
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, OpCurvature, testing::ValuesIn(cases_without_dropout()),
+                         [](const auto& instance) { return instance.param.name; });
 INSTANTIATE_TEST_SUITE_P(Ops, OpGradient, testing::ValuesIn(all_cases()),
                          [](const auto& instance) { return instance.param.name; });
+
+// What has no rule is refused by name, when the plan is made.
+TEST(OpWithoutTangents, IsNamed) {
+  Graph graph;
+  const Scope s{graph, "", Phase::kForward, 0};
+  const ValueId x = s.emit("x", Op::kOperand, StateAttributes{0}, {}, type_of({4}));
+  const ValueId t = s.emit("t", Op::kOperand, StateAttributes{1}, {}, type_of({4}));
+  s.emit("block0/odd", Op::kSumSquares, UnitAttributes{}, {x});
+  try {
+    dual(graph, {{x, t}});
+    FAIL() << "a derivative of what has none";
+  } catch (const InternalError& error) {
+    EXPECT_NE(std::string(error.what()).find("block0/odd"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("sum_squares"), std::string::npos) << error.what();
+  }
+}
 
 }  // namespace
 }  // namespace memwall

@@ -20,6 +20,23 @@ struct Case {
 };
 class Dual : public testing::TestWithParam<Case> {};
 
+// z of a draw, by its definition.
+Vector signs_of(const Plan& plan, uint64_t seed, uint32_t draw) {
+  Vector v;
+  for (const Unit& unit : plan.units) {
+    Vector buffer(static_cast<size_t>(unit.padded), 0.0);
+    for (const Segment& s : unit.segments) {
+      for (int64_t e = 0; e < s.count; ++e) {
+        const auto block = random_block(seed, s.index, static_cast<uint64_t>(e) / 128, draw);
+        const uint32_t bit = block[static_cast<size_t>(e % 128 / 32)] >> (e % 32) & 1;
+        buffer[static_cast<size_t>(s.offset + e)] = bit != 0 ? -1.0 : 1.0;
+      }
+    }
+    v.insert(v.end(), buffer.begin(), buffer.end());
+  }
+  return v;
+}
+
 // hessian_signs and hessian_vector of a small GPT.
 class Curvature {
  public:
@@ -80,22 +97,7 @@ class Curvature {
          SlotKind::kParameter);
     return v;
   }
-  // The signs of draw 1, by their definition.
-  Vector signs() {
-    Vector v;
-    for (const Unit& unit : run_.plan().units) {
-      Vector buffer(static_cast<size_t>(unit.padded), 0.0);
-      for (const Segment& s : unit.segments) {
-        for (int64_t e = 0; e < s.count; ++e) {
-          const auto block = random_block(11, s.index, static_cast<uint64_t>(e) / 128, 1);
-          const uint32_t bit = block[static_cast<size_t>(e % 128 / 32)] >> (e % 32) & 1;
-          buffer[static_cast<size_t>(s.offset + e)] = bit ? -1.0 : 1.0;
-        }
-      }
-      v.insert(v.end(), buffer.begin(), buffer.end());
-    }
-    return v;
-  }
+  Vector signs() { return signs_of(run_.plan(), 11, 1); }
 
  private:
   static GptSpec spec_of(const Case& c, DType dtype) {
@@ -234,6 +236,55 @@ TEST(DualStep, LeavesTheGradientAsItIsAndDoesNotDependOnCheckpointing) {
       }
     }
   }
+}
+
+// With dropout, and two probes: z (H z) of both, in one sum.
+TEST(DualStep, SumsOverProbesEqualDifferencesOfGradients) {
+  GptSpec spec = tiny_spec(DType::kF64);
+  spec.dropout = 0.2;
+  CompileSettings settings;
+  settings.evaluate = false;
+  settings.direction_seed = 11;
+  settings.optimizer = AdaHessianSettings{.probes = 2};
+  SelfCommunicator comm;
+  TinyRun run(spec, settings, comm);
+  const auto slots = [&](SlotKind kind) {
+    Vector out;
+    for (size_t u = 0; u < run.plan().units.size(); ++u) {
+      const Tensor t = run.executor().slot(kind, static_cast<int64_t>(u));
+      for (int64_t i = 0; i < t.elements(); ++i) out.push_back(element(t, i));
+    }
+    return out;
+  };
+  const auto move = [&](const Vector& v, double by) {
+    size_t k = 0;
+    for (size_t u = 0; u < run.plan().units.size(); ++u) {
+      const Tensor t = run.executor().slot(SlotKind::kParameter, static_cast<int64_t>(u));
+      for (int64_t i = 0; i < t.elements(); ++i) {
+        set_element(t, i, element(t, i) + by * v[k++]);
+      }
+    }
+  };
+  const auto gradient = [&](const Vector& v, double by) {
+    move(v, by);
+    run.accumulate(0);
+    move(v, -by);
+    return slots(SlotKind::kGradient);
+  };
+  run.accumulate(0);
+  const Vector sums = slots(SlotKind::kCurvature);
+  Vector expected(sums.size(), 0.0);
+  for (uint32_t draw : {1u, 2u}) {
+    const Vector z = signs_of(run.plan(), 11, draw);
+    constexpr double h = 3e-5;
+    const Vector a = gradient(z, h), b = gradient(z, -h), c = gradient(z, 2 * h),
+                 d = gradient(z, -2 * h);
+    for (size_t i = 0; i < sums.size(); ++i) {
+      expected[i] += z[i] * (8.0 * (a[i] - b[i]) - (c[i] - d[i])) / (12.0 * h);
+    }
+  }
+  EXPECT_GT(norm(expected), 1e-3);
+  EXPECT_LT(distance(sums, expected), 1e-7 * norm(expected));
 }
 
 }  // namespace

@@ -68,22 +68,25 @@ constexpr bool has_dual(Op op) {
 
 template <size_t kOp>
 void values_only(const KernelCall& call) {
-  if (call.dual)
+  if (call.dual) {
     throw InternalError("no CPU kernel on dual numbers", std::string(op_name(Op{kOp})));
+  }
   kKernels[kOp](call);
 }
 
 template <size_t... kOps>
-std::array<Kernel, kOpCount> guarded(std::index_sequence<kOps...>) {
-  return {
-      (kKernels[kOps] == nullptr || has_dual(Op{kOps}) ? kKernels[kOps] : values_only<kOps>)...};
+constexpr std::array<Kernel, kOpCount> all_values_only(std::index_sequence<kOps...>) {
+  return {values_only<kOps>...};
 }
+
+constexpr std::array<Kernel, kOpCount> kValuesOnly =
+    all_values_only(std::make_index_sequence<kOpCount>{});
 
 }  // namespace
 
 Kernel cpu_kernel(Op op) {
-  static const std::array<Kernel, kOpCount> table = guarded(std::make_index_sequence<kOpCount>{});
-  return table[static_cast<size_t>(op)];
+  const auto i = static_cast<size_t>(op);
+  return kKernels[i] == nullptr || has_dual(op) ? kKernels[i] : kValuesOnly[i];
 }
 
 }  // namespace memwall
