@@ -45,9 +45,9 @@ inline LossScaleState next_loss_scale(const LossScaleSettings& settings, LossSca
   return {state.scale * 2.0, 0, 0};
 }
 
-// The scale of z, which 16-bit tangents carry beside the loss scale: H z leaves their range before the
-// gradient does. It begins low, grows after as many clean measurements as the loss scale does after
-// clean steps, and has no minimum that training could reach.
+// The scale of z, which 16-bit tangents carry beside the loss scale: H z leaves their range before
+// the gradient does. It begins low, grows after as many clean measurements as the loss scale does
+// after clean steps, and has no minimum that training could reach.
 inline LossScaleSettings sign_scale_settings(const LossScaleSettings& loss) {
   LossScaleSettings sign = loss;
   sign.initial_scale = 0x1p-7;

@@ -31,9 +31,9 @@ constexpr uint32_t kTokenStream = 0x7ffffff0;  // of random.h's draws: no parame
 // Everything that is measured, the same on all ranks but for `ops`.
 struct StepMeasurement {
   Samples step, kernel, library, half;  // seconds; of a repeat the slowest rank's
-  Samples between;                      // likewise: a step that measures no curvature, where some do
-  OpTimes ops;                          // of this rank, all repeats
-  double step_seconds_here = 0.0;       // of this rank, all repeats
+  Samples between;                 // likewise: a step that measures no curvature, where some do
+  OpTimes ops;                     // of this rank, all repeats
+  double step_seconds_here = 0.0;  // of this rank, all repeats
   double loss = 0.0;
   int64_t skipped = 0;
 };
@@ -252,15 +252,16 @@ std::string to_text(const Bench& bench, const StepMeasurement& m, const BenchSte
   row("its products in FP16, our kernel", m.half);
   out += times.text();
   if (has_two_kinds(bench)) {
-    out += fmt::format("\na step without curvature {} ms, with it {:.2f} times as long; mean {} ms\n",
-                       milliseconds(m.between.median()), m.step.median() / m.between.median(),
-                       milliseconds(mean_step_seconds(bench, m)));
+    out +=
+        fmt::format("\na step without curvature {} ms, with it {:.2f} times as long; mean {} ms\n",
+                    milliseconds(m.between.median()), m.step.median() / m.between.median(),
+                    milliseconds(mean_step_seconds(bench, m)));
   }
-  out += fmt::format(
-      "\n{} tokens/s; {:.1f} % of the {}GEMM-only limit ({} products)\n\n",
-      count_text(static_cast<int64_t>(static_cast<double>(bench.tokens) / mean_step_seconds(bench, m))),
-      100.0 * limit(m).median() / m.step.median(), other ? "FP32 " : "",
-      count_text(static_cast<int64_t>(bench.planned.size())));
+  out += fmt::format("\n{} tokens/s; {:.1f} % of the {}GEMM-only limit ({} products)\n\n",
+                     count_text(static_cast<int64_t>(static_cast<double>(bench.tokens) /
+                                                     mean_step_seconds(bench, m))),
+                     100.0 * limit(m).median() / m.step.median(), other ? "FP32 " : "",
+                     count_text(static_cast<int64_t>(bench.planned.size())));
   TextTable ops({"rank 0's step by op", "calls", "ms", "share"});
   for (const Share& s : shares(m)) {
     ops.add({s.op, count_text(s.calls), milliseconds(s.seconds),

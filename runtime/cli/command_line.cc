@@ -20,8 +20,8 @@
 namespace memwall {
 namespace {
 
-constexpr std::array<std::string_view, 10> kVerbs = {"train",  "plan", "fit",   "eval",     "generate",
-                                                     "export", "show", "bench", "tokenize", "hessian"};
+constexpr std::array<std::string_view, 10> kVerbs = {
+    "train", "plan", "fit", "eval", "generate", "export", "show", "bench", "tokenize", "hessian"};
 constexpr std::array<std::string_view, 3> kBenches = {"gemm", "collectives", "step"};
 
 struct Options {
@@ -233,12 +233,14 @@ void add_tokenize(CLI::App& app, Options& o, Verb& chosen) {
 
 void add_hessian(CLI::App& app, Options& o, Verb& chosen) {
   HessianOptions& h = o.hessian;
-  CLI::App* verb = add_verb(app, "hessian",
-                            "Curvature of a run's loss: its Hessian's trace by tensor, and the ends of its "
-                            "spectrum.",
-                            chosen, in_a_job([&h](Job& job) { return hessian_verb(h, job); }));
+  CLI::App* verb =
+      add_verb(app, "hessian",
+               "Curvature of a run's loss: its Hessian's trace by tensor, and the ends of its "
+               "spectrum.",
+               chosen, in_a_job([&h](Job& job) { return hessian_verb(h, job); }));
   add_run(*verb, h.run);
-  const auto count = [verb](const char* name, int64_t& value, int64_t least, const char* description) {
+  const auto count = [verb](const char* name, int64_t& value, int64_t least,
+                            const char* description) {
     verb->add_option(name, value, description)
         ->check(CLI::Range(least, int64_t{1} << 30))
         ->capture_default_str();

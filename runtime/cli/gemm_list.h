@@ -24,8 +24,8 @@ struct GemmCall {
   int64_t flops() const;           // of that, all of the batch
 };
 
-// Of a step, one that measures curvature or one that does not, in the order of execution: all micro-steps and the update; bodies entered, iteration by
-// iteration. `plan` must outlive it.
+// Of a step, one that measures curvature or one that does not, in the order of execution: all
+// micro-steps and the update; bodies entered, iteration by iteration. `plan` must outlive it.
 std::vector<GemmCall> gemm_list(const Plan& plan, bool curvature);
 
 // The same products on operands and results of another type.

@@ -108,13 +108,13 @@ void measure_spectrum(const HessianOptions& options, const Plan& plan, Hessian& 
   settings.tolerance = options.tolerance;
   if (settings.iterations == 0) return;
   out.vector_bytes = lanczos_bytes(settings);
-  out.spectrum = lanczos(
-      [&](std::span<const double> v, std::span<double> hv) { hessian.product(v, hv); },
-      [&](std::span<double> values) { hessian.sum_over_ranks(values); },
-      [&](int64_t number, std::span<double> v) {
-        hessian.signs(kFirstLanczosDraw + static_cast<uint32_t>(number), v);
-      },
-      settings);
+  out.spectrum =
+      lanczos([&](std::span<const double> v, std::span<double> hv) { hessian.product(v, hv); },
+              [&](std::span<double> values) { hessian.sum_over_ranks(values); },
+              [&](int64_t number, std::span<double> v) {
+                hessian.signs(kFirstLanczosDraw + static_cast<uint32_t>(number), v);
+              },
+              settings);
   for (const RitzPair& pair : out.spectrum.largest) {
     out.report.largest.push_back(described(pair, plan, hessian, rank));
   }

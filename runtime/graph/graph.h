@@ -54,9 +54,9 @@ struct Node {
   int32_t block = 0;             // 0: embedding, 1 + i: block i, last: head
   bool recomputed = false;       // a clone that restores an evicted value
   bool repeats_forward = false;  // kChunked: a backward body that runs a live forward's body again
-  bool tangent = false;  // computes tangents only (passes/dual.h)
-  // Computes values and tangents: inputs, then the tangents of the floating-point ones; outputs, then
-  // their tangents. outputs[0] and its tangent have an addend both, or neither.
+  bool tangent = false;          // computes tangents only (passes/dual.h)
+  // Computes values and tangents: inputs, then the tangents of the floating-point ones; outputs,
+  // then their tangents. outputs[0] and its tangent have an addend both, or neither.
   bool dual = false;
   NodeId origin = -1;  // the node (of the graph this one was rewritten from) it derives from
   std::vector<ValueId> inputs;

@@ -52,9 +52,8 @@ class Compiler {
   }
 
  private:
-  static constexpr std::array kFed = {SlotKind::kTokens, SlotKind::kTargets,
-                                      SlotKind::kSampleIndex, SlotKind::kScalars,
-                                      SlotKind::kVector};
+  static constexpr std::array kFed = {SlotKind::kTokens, SlotKind::kTargets, SlotKind::kSampleIndex,
+                                      SlotKind::kScalars, SlotKind::kVector};
 
   void add_micro_step(const ProgramGraphs& graphs, std::string_view name, const MicroStep& step) {
     add(std::string(name), graphs.micro_step(step), {kFed.begin(), kFed.end()});
@@ -95,8 +94,7 @@ class Compiler {
   }
 
   void add_curvature(const ProgramGraphs& graphs) {
-    add_micro_step(graphs, kHessianSigns,
-                   {.direction = Direction::kSigns, .training = false});
+    add_micro_step(graphs, kHessianSigns, {.direction = Direction::kSigns, .training = false});
     add_micro_step(graphs, kHessianVector,
                    {.gradient = false, .direction = Direction::kVector, .training = false});
   }
@@ -113,7 +111,7 @@ class Compiler {
       return node.phase == Phase::kBackward;
     });
     graph = verified(evict(graph, backward ? evicted_by(settings_.checkpointing, graph)
-                                         : Evicted(is_gathered_parameter)));
+                                           : Evicted(is_gathered_parameter)));
     graph = verified(select(graph, settings_.target));
     graph = verified(schedule(graph, settings_.prefetch_depth));
     PlaceRequest request;

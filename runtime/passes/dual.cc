@@ -27,7 +27,10 @@ using BodyCache = std::map<std::pair<const Graph*, std::vector<char>>, DualBody>
 class Dual {
  public:
   Dual(const Graph& from, BodyCache& bodies)
-      : from_(from), rewriter_(from, to_), bodies_(bodies), tangents_(from.values.size(), kNoValue) {}
+      : from_(from),
+        rewriter_(from, to_),
+        bodies_(bodies),
+        tangents_(from.values.size(), kNoValue) {}
 
   // Tangents by values of the old graph.
   WithTangents run(const std::map<ValueId, ValueId>& seeds) {
@@ -108,8 +111,8 @@ class Dual {
     fresh.addend_skipped_first = false;
     return fresh;
   }
-  // An accumulator that the first micro-step overwrites belongs to the value alone: whoever asks for
-  // H z adds up what comes out.
+  // An accumulator that the first micro-step overwrites belongs to the value alone: whoever asks
+  // for H z adds up what comes out.
   ValueId addend_tangent(const Node& node, size_t k) const {
     if (node.addends.empty() || node.addend_skipped_first) return kNoValue;
     return tangent(node.addends[k]);
@@ -148,7 +151,8 @@ class Dual {
       case TangentRule::kBody: chunked(id, has); return;
       case TangentRule::kNone: break;
     }
-    throw InternalError("op " + std::string(op_name(node.op)) + " has no rule for tangents", node.name);
+    throw InternalError("op " + std::string(op_name(node.op)) + " has no rule for tangents",
+                        node.name);
   }
 
   // What is added has no tangent.
@@ -287,7 +291,7 @@ class Dual {
   Graph to_;
   Rewriter rewriter_;
   BodyCache& bodies_;
-  std::vector<ValueId> tangents_;        // of the new graph, by values of the old one
+  std::vector<ValueId> tangents_;     // of the new graph, by values of the old one
   std::map<ValueId, ValueId> zeros_;  // likewise, of values that have none
 };
 

@@ -1,6 +1,6 @@
-// Forward-mode differentiation of a graph, chunked bodies included. On a graph that vjp has completed,
-// with the parameters' tangents z as seeds, the cotangents' tangents are H z: forward over reverse
-// (Pearlmutter 1994, "Fast exact multiplication by the Hessian").
+// Forward-mode differentiation of a graph, chunked bodies included. On a graph that vjp has
+// completed, with the parameters' tangents z as seeds, the cotangents' tangents are H z: forward
+// over reverse (Pearlmutter 1994, "Fast exact multiplication by the Hessian").
 #pragma once
 
 #include <map>

@@ -57,7 +57,9 @@ class Evictor {
     clone.recomputed = !is_alias(node.op) && node.op != Op::kAllGather && node.op != Op::kSign;
     if (!is_alias(node.op)) clone.name += "/again";
     for (auto* list : {&clone.inputs, &clone.addends}) {
-      for (ValueId& v : *list) v = v == kNoValue ? v : in_region(v, region, reader);
+      for (ValueId& read : *list) {
+        if (read != kNoValue) read = in_region(read, region, reader);
+      }
     }
     std::vector<Type> types;
     for (ValueId output : node.outputs) types.push_back(from_.type(output));

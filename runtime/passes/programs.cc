@@ -9,17 +9,15 @@ namespace memwall {
 namespace {
 
 // A unit's masters, or this rank's share of them, in the parameters' type and place.
-ValueId rounded(ParameterSharding& sharding, const Scope& scope, ValueId masters,
-                       int64_t unit) {
+ValueId rounded(ParameterSharding& sharding, const Scope& scope, ValueId masters, int64_t unit) {
   const ValueId place = sharding.share(scope, SlotKind::kParameter, unit);
-  return scope.emit("round", Op::kCopy, NoAttributes{}, {masters, place},
-                    scope.graph.type(place));
+  return scope.emit("round", Op::kCopy, NoAttributes{}, {masters, place}, scope.graph.type(place));
 }
 
 }  // namespace
 
 ModelInputs ProgramGraphs::inputs(ParameterSharding& sharding, const Scope& scope,
-                                bool training) const {
+                                  bool training) const {
   ModelInputs in;
   in.units = plan_.units;
   in.unit_buffer = [&sharding](const Scope& at, int64_t unit) {
@@ -151,8 +149,8 @@ Graph ProgramGraphs::initialise() const {
 }
 
 // Fresh parameters as their slot holds them: gathered at stages 1 and 2.
-ValueId ProgramGraphs::whole_where_held(ParameterSharding& sharding, const Scope& scope, ValueId fresh,
-                         int64_t unit) const {
+ValueId ProgramGraphs::whole_where_held(ParameterSharding& sharding, const Scope& scope,
+                                        ValueId fresh, int64_t unit) const {
   const ShardLayout layout = shard_layout(settings_);
   if (!layout.moments || layout.parameters) return fresh;
   return sharding.gather(scope, "gather_updated", fresh, unit);
@@ -206,14 +204,14 @@ ValueId ProgramGraphs::trace_partials(ParameterSharding& sharding, const Scope& 
     const auto unit = static_cast<int64_t>(u);
     const Scope at{scope.graph, plan_.units[u].name + "/curvature", Phase::kUpdate,
                    static_cast<int32_t>(u)};
-    trace = sharding.trace_partials(at, sharding.share(scope, SlotKind::kCurvature, unit), unit,
-                                    trace);
+    trace =
+        sharding.trace_partials(at, sharding.share(scope, SlotKind::kCurvature, unit), unit, trace);
   }
   return trace;
 }
 
-// {loss sum, stop requests, norm partials, trace partials}, summed over ranks, and what follows from
-// them. Partials of all shards, where they are here, need no sum.
+// {loss sum, stop requests, norm partials, trace partials}, summed over ranks, and what follows
+// from them. Partials of all shards, where they are here, need no sum.
 ValueId ProgramGraphs::step_control(Graph& graph, ParameterSharding& sharding,
                                     bool curvature) const {
   const Scope scope{graph, "update", Phase::kUpdate, 0};
@@ -225,9 +223,9 @@ ValueId ProgramGraphs::step_control(Graph& graph, ParameterSharding& sharding,
   const auto count = static_cast<int64_t>(partials.size());
   const Type one{DType::kF64, {1}, Placement::kPartial};
   const ValueId scalars = sharding.state(scope, SlotKind::kScalars);
-  const ValueId stop = scope.emit("stop_request", Op::kView,
-                                  ViewAttributes{static_cast<int64_t>(Scalar::kStopRequest)},
-                                  {scalars}, one);
+  const ValueId stop =
+      scope.emit("stop_request", Op::kView,
+                 ViewAttributes{static_cast<int64_t>(Scalar::kStopRequest)}, {scalars}, one);
   const auto joined = [&](const std::string& name, std::vector<ValueId> inputs, int64_t elements) {
     return scope.emit(name, Op::kConcat, NoAttributes{}, std::move(inputs),
                       Type{DType::kF64, Shape{elements}, Placement::kPartial});
@@ -313,6 +311,5 @@ Graph ProgramGraphs::next_token() const {
   sharding.output(model_.next_token_logits(graph, in, position), SlotKind::kLogits);
   return graph;
 }
-
 
 }  // namespace memwall

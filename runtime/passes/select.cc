@@ -95,7 +95,8 @@ class Selector {
     const ValueId dx = columns.inputs[0];
     const Node& grad = node(producer(dx));
     const auto& rows = std::get<RowsAttributes>(columns.attributes);
-    if (grad.op != Op::kGeluGrad || grad.dual || rows.batch != 1 || !grad.addends.empty()) return {};
+    if (grad.op != Op::kGeluGrad || grad.dual || rows.batch != 1 || !grad.addends.empty())
+      return {};
     return Fusion{Op::kGeluGradColumns,     rows, {producer(dx), id}, grad.inputs,
                   {columns.outputs[0], dx}, id};
   }

@@ -15,8 +15,7 @@ ShardLayout shard_layout(const CompileSettings& s) {
   layout.moments = many && s.zero_stage >= 1;
   // Stage 1 accumulates whole gradients, but with one micro-step there is nothing to accumulate.
   layout.gradients = many && (s.zero_stage >= 2 || (s.zero_stage == 1 && s.micro_steps == 1));
-  layout.curvature =
-      many && (s.zero_stage >= 2 || (s.zero_stage == 1 && curvature_terms(s) == 1));
+  layout.curvature = many && (s.zero_stage >= 2 || (s.zero_stage == 1 && curvature_terms(s) == 1));
   layout.parameters = many && s.zero_stage >= 3;
   return layout;
 }
@@ -225,8 +224,8 @@ ValueId ParameterSharding::unit_buffer(const Scope& scope, int64_t unit) {
   } else if (direction_ == Direction::kSigns) {
     UnitAttributes a = attributes(unit, 1);
     a.seed = settings_.direction_seed;
-    directions_[entry->second] =
-        at.emit("signs", Op::kSign, a, {state(scope, SlotKind::kScalars)}, graph_.type(entry->second));
+    directions_[entry->second] = at.emit("signs", Op::kSign, a, {state(scope, SlotKind::kScalars)},
+                                         graph_.type(entry->second));
   }
   return entry->second;
 }
@@ -262,8 +261,7 @@ ValueId ParameterSharding::added_up(const Scope& at, const std::string& name, No
 // are part of `whole` already.
 ValueId ParameterSharding::reduced(const Scope& at, int64_t unit, ValueId whole, const Sum& sum) {
   if (settings_.ranks == 1 || (sum.accumulates && !sum.sharded && !sum.last)) return whole;
-  const Slot& parameters =
-      plan_.slots[static_cast<size_t>(slot_index(SlotKind::kParameter, unit))];
+  const Slot& parameters = plan_.slots[static_cast<size_t>(slot_index(SlotKind::kParameter, unit))];
   const DType wire = parameters.dtype;
   const DType held = sum.accumulates ? accumulator_of(wire) : wire;
   Type type = graph_.type(whole);

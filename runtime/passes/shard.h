@@ -36,9 +36,9 @@ enum class Direction : uint8_t {
 
 // What a micro-step's program leaves behind.
 struct MicroStep {
-  bool gradient = true;                   // loss and gradients
+  bool gradient = true;                    // loss and gradients
   Direction direction = Direction::kNone;  // of H z
-  bool training = true;                   // dropout applies
+  bool training = true;                    // dropout applies
   // Whether it is the last that adds to the step's gradients; and to its curvature.
   bool last = true, last_curvature = true;
   bool first_probe = true;  // overwrites the curvature in the first micro-step

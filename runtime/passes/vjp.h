@@ -24,10 +24,10 @@ struct Differentiated {
   std::vector<ParameterGradient> gradients;  // in the order of backward
 };
 
-// Appends the backward pass of `loss` (f64[1]) under the cotangent `seed` (f64[1]). The loss returned is
-// the value that stands for it from then on: where a chunked forward node is read by nothing but its own
-// backward, the backward node's body, which recomputes the forward anyway, returns its results too
-// and the forward node is dead.
+// Appends the backward pass of `loss` (f64[1]) under the cotangent `seed` (f64[1]). The loss
+// returned is the value that stands for it from then on: where a chunked forward node is read by
+// nothing but its own backward, the backward node's body, which recomputes the forward anyway,
+// returns its results too and the forward node is dead.
 Differentiated vjp(Graph& graph, ValueId loss, ValueId seed, const VjpHooks& hooks);
 
 }  // namespace memwall

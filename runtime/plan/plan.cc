@@ -15,8 +15,8 @@ std::string_view name_of(Category category) {
 
 std::string_view name_of(SlotKind kind) {
   constexpr std::array<std::string_view, 16> names = {
-      "parameter", "master",  "moment1",   "moment2",  "gradient", "curvature",
-      "vector",    "scalars", "trace_sum", "loss_sum", "tokens",   "targets",
+      "parameter",    "master",   "moment1",     "moment2",  "gradient", "curvature",
+      "vector",       "scalars",  "trace_sum",   "loss_sum", "tokens",   "targets",
       "sample_index", "position", "sample_loss", "logits"};
   return names[static_cast<size_t>(kind)];
 }

@@ -36,9 +36,10 @@ class Runner {
       if (plan_.has_program(name)) run_program(plan_.program(name));
     };
     run("init");
-    // Steps of three micro-steps and three probes where there are several, of both kinds, so that every
-    // program follows every other that it may follow.
-    const int64_t micro_steps = plan_.micro_steps > 1 ? 3 : 1, probes = std::min<int64_t>(plan_.probes, 3);
+    // Steps of three micro-steps and three probes where there are several, of both kinds, so that
+    // every program follows every other that it may follow.
+    const int64_t micro_steps = plan_.micro_steps > 1 ? 3 : 1,
+                  probes = std::min<int64_t>(plan_.probes, 3);
     for (bool curvature : {false, false, true, true, false}) {
       if (!plan_.has_program(curvature ? "update_hessian" : "update")) continue;
       begin_step();
@@ -83,7 +84,9 @@ class Runner {
   }
 
   // Whole gradients may be left summed in this rank's shard alone.
-  static bool may_be_partial(const Slot& slot) { return slot.kind == SlotKind::kGradient || slot.kind == SlotKind::kCurvature; }
+  static bool may_be_partial(const Slot& slot) {
+    return slot.kind == SlotKind::kGradient || slot.kind == SlotKind::kCurvature;
+  }
 
   void fill_slot(size_t s) {
     const Slot& slot = plan_.slots[s];

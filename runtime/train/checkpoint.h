@@ -16,7 +16,7 @@
 namespace memwall {
 
 struct CheckpointInfo {
-  int64_t step = 0;           // finished steps
+  int64_t step = 0;  // finished steps
   StepState state;
   uint64_t plan_hash = 0, data_fingerprint = 0;
   std::string cpu_features;  // continuation is bitwise only on the same

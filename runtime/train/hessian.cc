@@ -105,9 +105,8 @@ void Hessian::signs(uint32_t draw, std::span<double> z) const {
              [&](int64_t from, int64_t to, const Segment* segment) {
                if (segment == nullptr) return;
                for (int64_t e = from; e < to; ++e) {
-                 z[before + static_cast<size_t>(e - first)] =
-                     random_sign(seed_, segment->index,
-                                 static_cast<uint64_t>(e - segment->offset), draw);
+                 z[before + static_cast<size_t>(e - first)] = random_sign(
+                     seed_, segment->index, static_cast<uint64_t>(e - segment->offset), draw);
                }
              });
     before += static_cast<size_t>(count);

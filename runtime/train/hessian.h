@@ -19,16 +19,16 @@ struct HessianData {
   int64_t windows = 0, micro_batch = 1, seq_length = 0;
 };
 
-// Vectors are this rank's shards of all units, one behind the other, with padding (zero). Everything
-// here is collective.
+// Vectors are this rank's shards of all units, one behind the other, with padding (zero).
+// Everything here is collective.
 class Hessian {
  public:
   // The executor's plan was compiled with CompileSettings::curvature, and holds the weights.
   // InternalError where it has other sizes.
   Hessian(Executor& executor, const HessianData& data, uint64_t direction_seed);
 
-  int64_t dimension() const;                 // parameters
-  int64_t shard() const { return shard_; }   // elements of this rank, padding included
+  int64_t dimension() const;                // parameters
+  int64_t shard() const { return shard_; }  // elements of this rank, padding included
 
   // hv = H v.
   void product(std::span<const double> v, std::span<double> hv);

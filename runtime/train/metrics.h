@@ -14,15 +14,15 @@
 
 namespace memwall {
 
-// {"memory": {...}, "traffic": {...}}: `programs` are those run so far; traffic is that of a step that
-// measures curvature, or of one that does not.
+// {"memory": {...}, "traffic": {...}}: `programs` are those run so far; traffic is that of a step
+// that measures curvature, or of one that does not.
 nlohmann::ordered_json planned_json(const Plan& plan, const std::vector<std::string>& programs,
                                     int64_t rank, bool curvature);
 
 // `plan --json`: transport, parameters, ranks, zero_stage, plan_hash, memory (of all programs, on
-// rank 0), traffic (of a step that measures curvature, where some do), traffic_between (of one that does
-// not), hessian (bytes of sums or averages of z * (H z), part of the gradients), flops, dram_bytes, padding (bytes), communication_buffers (bytes by name, the
-// blocks' as "block*").
+// rank 0), traffic (of a step that measures curvature, where some do), traffic_between (of one that
+// does not), hessian (bytes of sums or averages of z * (H z), part of the gradients), flops,
+// dram_bytes, padding (bytes), communication_buffers (bytes by name, the blocks' as "block*").
 nlohmann::ordered_json plan_json(const Plan& plan, double run_total_flops);
 
 // Anonymous memory outside the arena by name. Names are given by time: what grew between two marks

@@ -75,24 +75,24 @@ void RunLog::measure(bool curvature) {
 void RunLog::step(int64_t step, double tokens, const StepReport& report) {
   measure(report.measured);
   Json line = {{"step", step},
-                     {"loss", exact(report.loss)},
-                     {"grad_norm", exact(report.grad_norm)},
-                     {"lr", exact(report.learning_rate)},
-                     {"loss_scale", exact(report.loss_scale)},
-                     {"skipped", report.skipped},
-                     {"step_seconds", exact(report.seconds)},
-                     {"tokens_per_second", exact(tokens / report.seconds)},
-                     {"model_flops_utilisation", exact(utilisation(report.seconds))},
-                     {"peak_flops", exact(settings_.peak_flops)},
-                     {"planned", planned_},
-                     {"measured",
-                      {{"memory", measured_memory_},
-                       {"traffic", traffic_json(report.traffic)},
-                       {"seconds",
-                        {{"total", exact(report.seconds)},
-                         {"input", exact(report.input_seconds)},
-                         {"micro_steps", exact(report.micro_step_seconds)},
-                         {"update", exact(report.update_seconds)}}}}}};
+               {"loss", exact(report.loss)},
+               {"grad_norm", exact(report.grad_norm)},
+               {"lr", exact(report.learning_rate)},
+               {"loss_scale", exact(report.loss_scale)},
+               {"skipped", report.skipped},
+               {"step_seconds", exact(report.seconds)},
+               {"tokens_per_second", exact(tokens / report.seconds)},
+               {"model_flops_utilisation", exact(utilisation(report.seconds))},
+               {"peak_flops", exact(settings_.peak_flops)},
+               {"planned", planned_},
+               {"measured",
+                {{"memory", measured_memory_},
+                 {"traffic", traffic_json(report.traffic)},
+                 {"seconds",
+                  {{"total", exact(report.seconds)},
+                   {"input", exact(report.input_seconds)},
+                   {"micro_steps", exact(report.micro_step_seconds)},
+                   {"update", exact(report.update_seconds)}}}}}};
   if (report.measured) {
     line["hessian"] = {{"trace", exact(report.trace)}, {"sign_scale", exact(report.sign_scale)}};
   }

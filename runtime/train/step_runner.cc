@@ -61,12 +61,10 @@ double& StepRunner::scalar(Scalar which) {
   return executor_.slot(SlotKind::kScalars).as<double>()[static_cast<int64_t>(which)];
 }
 
-void StepRunner::write_scalars(int64_t step, const StepState& state,
-                               const StepRequests& requests) {
+void StepRunner::write_scalars(int64_t step, const StepState& state, const StepRequests& requests) {
   const int64_t contributions = layout_.ranks * layout_.micro_steps();
   const bool dynamic = settings_.loss_scale.dynamic;
-  const double scale =
-      dynamic ? effective_loss_scale(state.loss_scale.scale, contributions) : 1.0;
+  const double scale = dynamic ? effective_loss_scale(state.loss_scale.scale, contributions) : 1.0;
   scalar(Scalar::kSeed) = scale / tokens();
   scalar(Scalar::kLossScale) = scale;
   scalar(Scalar::kLearningRate) = settings_.schedule.at(step);

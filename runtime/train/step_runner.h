@@ -53,7 +53,7 @@ class StepRunner {
   // Where the last step's overflow began (overflow.h); `step` as given to run. Collective.
   std::string overflow_origin(int64_t step);
 
-  double tokens() const;                      // a step, over all ranks
+  double tokens() const;  // a step, over all ranks
   // What a step runs, in that order, each once.
   std::vector<std::string> programs(bool curvature) const;
 

@@ -1,5 +1,5 @@
-// ADAHESSIAN under ZeRO: stages agree bitwise, N ranks agree with one, and what is planned is what is
-// moved and touched.
+// ADAHESSIAN under ZeRO: stages agree bitwise, N ranks agree with one, and what is planned is what
+// is moved and touched.
 #include <gtest/gtest.h>
 
 #include "comm/self/self_communicator.h"
@@ -51,14 +51,15 @@ struct Case {
   friend void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 };
 class CurvatureStages : public testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(
-    Settings, CurvatureStages,
-    testing::Values(Case{"blocks", 1, {}}, Case{"rows", 1, {.averaging_block = kWholeRows}},
-                    Case{"blocks_of_48", 1, {.averaging_block = 48}},
-                    Case{"every_third_step", 1, {.update_every = 3}},
-                    Case{"micro_steps", 3, {.averaging_block = kWholeRows}},
-                    Case{"probes", 1, {.probes = 3}}, Case{"two_of_both", 2, {.probes = 2}}),
-    [](const auto& instance) { return std::string(instance.param.name); });
+INSTANTIATE_TEST_SUITE_P(Settings, CurvatureStages,
+                         testing::Values(Case{"blocks", 1, {}},
+                                         Case{"rows", 1, {.averaging_block = kWholeRows}},
+                                         Case{"blocks_of_48", 1, {.averaging_block = 48}},
+                                         Case{"every_third_step", 1, {.update_every = 3}},
+                                         Case{"micro_steps", 3, {.averaging_block = kWholeRows}},
+                                         Case{"probes", 1, {.probes = 3}},
+                                         Case{"two_of_both", 2, {.probes = 2}}),
+                         [](const auto& instance) { return std::string(instance.param.name); });
 
 TEST_P(CurvatureStages, AgreeBitwise) {
   const Case& c = GetParam();
@@ -170,7 +171,8 @@ TEST(CurvatureStage, MovesAFourthParameterBufferAtStageThree) {
   EXPECT_EQ(payload(second) - payload(first), padded);
   int64_t first_state = 0, second_state = 0;
   for (const Slot& slot : first.plan().slots) {
-    if (slot.kind == SlotKind::kMoment1 || slot.kind == SlotKind::kMoment2) first_state += slot.bytes;
+    if (slot.kind == SlotKind::kMoment1 || slot.kind == SlotKind::kMoment2)
+      first_state += slot.bytes;
   }
   for (const Slot& slot : second.plan().slots) {
     if (slot.kind == SlotKind::kMoment1 || slot.kind == SlotKind::kMoment2) {

@@ -1,5 +1,5 @@
-// H z from one pass with the gradient: against differences of gradients, symmetric, the same with and
-// without recomputation, and beside an unchanged gradient.
+// H z from one pass with the gradient: against differences of gradients, symmetric, the same with
+// and without recomputation, and beside an unchanged gradient.
 #include <gtest/gtest.h>
 
 #include "comm/self/self_communicator.h"
@@ -69,8 +69,9 @@ class Curvature {
   }
   void move(const Vector& v, double by) {
     size_t k = 0;
-    each([&](const Tensor& p, int64_t i, double) { set_element(p, i, element(p, i) + by * v[k++]); },
-         SlotKind::kParameter);
+    each(
+        [&](const Tensor& p, int64_t i, double) { set_element(p, i, element(p, i) + by * v[k++]); },
+        SlotKind::kParameter);
   }
   // H v by the fourth-order central stencil.
   Vector difference(const Vector& v) {
@@ -145,7 +146,9 @@ double dot(const Vector& a, const Vector& b) {
   for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
   return sum;
 }
-double norm(const Vector& a) { return std::sqrt(dot(a, a)); }
+double norm(const Vector& a) {
+  return std::sqrt(dot(a, a));
+}
 double distance(const Vector& a, const Vector& b) {
   Vector d = a;
   for (size_t i = 0; i < d.size(); ++i) d[i] -= b[i];

@@ -43,11 +43,9 @@ void differentiate(Graph& graph, ValueId loss) {
   const Scope scope{graph, "", Phase::kForward, 0};
   const ValueId seed = scope.emit("seed", Op::kState, StateAttributes{2}, {},
                                   {DType::kF64, {1}, Placement::kReplicated});
-  VjpHooks hooks;
-  hooks.parameter = [&](const Scope&, const Node&, ValueId cotangent) {
-    graph.outputs.push_back({cotangent, 3});
-  };
-  vjp(graph, loss, seed, hooks);
+  for (const ParameterGradient& g : vjp(graph, loss, seed, VjpHooks{}).gradients) {
+    graph.outputs.push_back({g.cotangent, 3});
+  }
 }
 
 // Whatever sums before a gradient's one rounding does so in the accumulator's type: here the sum's

@@ -108,8 +108,7 @@ class TinyRun {
     scalar(Scalar::kUpdates) = static_cast<double>(step + 1);
     const double sign_scale = spec_.dtype == DType::kF16 ? 0x1p-7 : 1.0;
     scalar(Scalar::kSignScale) = sign_scale;
-    scalar(Scalar::kHessianFactor) =
-        1.0 / (scale * sign_scale * static_cast<double>(plan_.probes));
+    scalar(Scalar::kHessianFactor) = 1.0 / (scale * sign_scale * static_cast<double>(plan_.probes));
     scalar(Scalar::kHessianUpdates) = static_cast<double>(step / curvature_every() + 1);
   }
 
@@ -125,8 +124,7 @@ class TinyRun {
   // Forward and backward of all micro-steps: gradients, and curvature, lie in their slots.
   void accumulate(int64_t step, double rate = 1e-3) {
     set_scalars(step, rate);
-    for (const ProgramRun& r :
-         training_step(settings_.micro_steps, plan_.probes, measures(step))) {
+    for (const ProgramRun& r : training_step(settings_.micro_steps, plan_.probes, measures(step))) {
       if (r.program.starts_with("update")) continue;
       if (r.probe == 0) feed(step, r.micro_step);
       scalar(Scalar::kDraw) = static_cast<double>(1 + step * plan_.probes + r.probe);

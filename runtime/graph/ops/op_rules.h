@@ -13,11 +13,11 @@ class VjpContext;
 
 // How tangents, derivatives along one direction of parameter space, pass through an op.
 enum class TangentRule : uint8_t {
-  kNone,    // not at all: a node whose inputs have tangents is refused
-  kLinear,  // the same op on the tangents of the floating-point inputs
+  kNone,     // not at all: a node whose inputs have tangents is refused
+  kLinear,   // the same op on the tangents of the floating-point inputs
   kProduct,  // bilinear in its two inputs
-  kDual,    // the op's kernel on dual numbers
-  kBody,    // chunked: through its body
+  kDual,     // the op's kernel on dual numbers
+  kBody,     // chunked: through its body
 };
 
 struct OpRules {
