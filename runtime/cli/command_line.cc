@@ -239,16 +239,18 @@ void add_hessian(CLI::App& app, Options& o, Verb& chosen) {
                "spectrum.",
                chosen, in_a_job([&h](Job& job) { return hessian_verb(h, job); }));
   add_run(*verb, h.run);
-  const auto count = [verb](const char* name, int64_t& value, int64_t least,
+  constexpr int64_t kMany = int64_t{1} << 30, kMostProducts = int64_t{1} << 20;
+  const auto count = [verb](const char* name, int64_t& value, int64_t least, int64_t most,
                             const char* description) {
     verb->add_option(name, value, description)
-        ->check(CLI::Range(least, int64_t{1} << 30))
+        ->check(CLI::Range(least, most))
         ->capture_default_str();
   };
-  count("--windows", h.windows, 1, "samples 0 ... N-1 of the data, in sequential order");
-  count("--probes", h.probes, 1, "random vectors for the trace");
-  count("--iterations", h.iterations, 0, "products with vectors at most, for eigenvalues; 0: none");
-  count("--eigenvalues", h.eigenvalues, 1, "how many at each end of the spectrum");
+  count("--windows", h.windows, 1, kMany, "samples 0 ... N-1 of the data, in sequential order");
+  count("--probes", h.probes, 1, kMany, "random vectors for the trace");
+  count("--iterations", h.iterations, 0, kMostProducts,
+        "products with vectors at most, for eigenvalues; 0: none");
+  count("--eigenvalues", h.eigenvalues, 1, kMostProducts, "how many at each end of the spectrum");
   verb->add_option("--tolerance", h.tolerance, "of an eigenvalue, relative to the largest")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

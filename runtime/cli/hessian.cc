@@ -7,8 +7,10 @@
 #include <numeric>
 #include <optional>
 #include <span>
+#include <system_error>
 
 #include "comm/agree.h"
+#include "memory/arena.h"
 #include "runtime/base/hash.h"
 #include "runtime/cli/hessian_svg.h"
 #include "runtime/cli/saved_run.h"
@@ -50,11 +52,47 @@ void check_options(const HessianOptions& options, int ranks) {
     throw InputError(fmt::format("{} windows do not divide among {} ranks", options.windows, ranks),
                      "--windows", fmt::format("a multiple of {}", ranks));
   }
+  const fs::path pictures = fs::path(options.svg).parent_path();
+  if (!pictures.empty() && !fs::is_directory(pictures)) {
+    throw InputError("no such folder", pictures.string(), "make it, or name another --svg");
+  }
   if (options.dump.empty() || !fs::exists(options.dump)) return;
   if (!fs::is_directory(options.dump) || !fs::is_empty(options.dump)) {
     throw InputError("exists and is not an empty folder", options.dump,
                      "name a new one, nothing is overwritten");
   }
+}
+
+LanczosSettings lanczos_settings(const HessianOptions& options, const Plan& plan) {
+  LanczosSettings settings;
+  settings.dimension = plan.parameters;
+  for (const Unit& unit : plan.units) settings.shard += unit.shard(plan.ranks);
+  settings.iterations = std::min(options.iterations, settings.dimension);
+  settings.largest = settings.smallest = std::min(options.eigenvalues, settings.iterations);
+  settings.tolerance = options.tolerance;
+  return settings;
+}
+
+// BudgetError where arenas and vectors of this host's ranks are larger than the memory it has left.
+void refuse_over_machine(const Plan& plan, const LanczosSettings& settings, int64_t ranks_on_host) {
+  const int64_t arena = planned_bytes(plan), left = available_memory_bytes();
+  const int64_t vectors = settings.iterations == 0 ? 0 : lanczos_bytes(settings);
+  const int64_t needed = ranks_on_host * (arena + vectors);
+  if (needed <= left) return;
+  const int64_t vector = settings.shard * static_cast<int64_t>(sizeof(double));
+  const int64_t fitting =
+      (left / ranks_on_host - arena) / vector - 1 - settings.largest - settings.smallest;
+  std::string remedy = "more hosts";
+  if (fitting > settings.largest) {
+    remedy = fmt::format("--iterations of at most {}, or more hosts", fitting);
+  } else if (ranks_on_host * arena <= left) {
+    remedy = "--iterations 0, which leaves eigenvalues out, or more hosts";
+  }
+  throw BudgetError(fmt::format("a rank needs {} for its arena and {} for Lanczos's vectors of {} "
+                                "products, {} on this host, which has {} left",
+                                bytes_text(arena), bytes_text(vectors), settings.iterations,
+                                bytes_text(needed), bytes_text(left)),
+                    "", remedy);
 }
 
 // In FP32, or FP64 where the run trains in that.
@@ -89,23 +127,20 @@ void measure_trace(const HessianOptions& options, const Plan& plan, Hessian& hes
     hessian.signed_product(static_cast<uint32_t>(p + 1), zhz);
     std::vector<double> sums = tensor_dots(plan.units, plan.ranks, rank, zhz, ones);
     hessian.sum_over_ranks(sums);
+    for (size_t t = 0; t < sums.size(); ++t) {
+      if (std::isfinite(sums[t])) continue;
+      throw SharedError("z * (H z) is not finite", out.report.tensors[t],
+                        fmt::format("probe {}; memwall eval says whether the loss is", p + 1),
+                        ExitCode::kFailed);
+    }
     samples.push_back(std::move(sums));
   }
   out.loss = hessian.loss();
   out.report.trace = trace_statistics(samples);
-  if (!std::isfinite(out.report.trace.whole.mean)) {
-    throw SharedError("z . (H z) is not finite", "", "", ExitCode::kFailed);
-  }
 }
 
-void measure_spectrum(const HessianOptions& options, const Plan& plan, Hessian& hessian, int rank,
+void measure_spectrum(const LanczosSettings& settings, const Plan& plan, Hessian& hessian, int rank,
                       Measurement& out) {
-  LanczosSettings settings;
-  settings.dimension = hessian.dimension();
-  settings.shard = hessian.shard();
-  settings.iterations = std::min(options.iterations, settings.dimension);
-  settings.largest = settings.smallest = std::min(options.eigenvalues, settings.iterations);
-  settings.tolerance = options.tolerance;
   if (settings.iterations == 0) return;
   out.vector_bytes = lanczos_bytes(settings);
   out.spectrum =
@@ -123,46 +158,54 @@ void measure_spectrum(const HessianOptions& options, const Plan& plan, Hessian& 
   }
 }
 
-// z, H z and the gradient of draw 1, unit by unit gathered and written by rank 0.
+// A vector, its units gathered one after the other, written by rank 0 under the names that `export`
+// writes.
+void dump_vector(const std::string& path, std::span<const double> values, const Plan& plan,
+                 Communicator& comm) {
+  const auto name = [](const Segment& s) { return "transformer." + s.name; };
+  std::vector<SafetensorsSpec> specs;
+  for (const Unit& unit : plan.units) {
+    for (const Segment& s : unit.segments) specs.push_back({name(s), DType::kF64, s.shape});
+  }
+  std::optional<SafetensorsWriter> writer;
+  run_together(comm, [&] {
+    if (comm.rank() == 0) writer.emplace(path, specs);
+  });
+  size_t before = 0;
+  for (const Unit& unit : plan.units) {
+    const auto count = static_cast<size_t>(unit.shard(plan.ranks));
+    const auto mine = values.subspan(before, count);
+    before += count;
+    const std::vector<double> whole = comm.gather_all({mine.begin(), mine.end()});
+    run_together(comm, [&] {
+      if (!writer) return;
+      for (const Segment& s : unit.segments) {
+        writer->append(name(s), std::span(whole).subspan(static_cast<size_t>(s.offset),
+                                                         static_cast<size_t>(s.count)));
+      }
+    });
+  }
+  run_together(comm, [&] {
+    if (writer) writer->finish();
+  });
+}
+
+// z, H z and the gradient of draw 1, the first probe's.
 void dump(const std::string& folder, const Plan& plan, Hessian& hessian, Communicator& comm) {
+  run_together(comm, [&] {
+    if (comm.rank() != 0) return;
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) throw Error("cannot create: " + error.message(), folder);
+  });
   const auto shard = static_cast<size_t>(hessian.shard());
   std::vector<double> z(shard), hz(shard);
   hessian.signed_product(1, hz);
   hessian.signs(1, z);
   for (size_t i = 0; i < shard; ++i) hz[i] *= z[i];
-  const std::vector<double> g = hessian.gradient();
-  run_together(comm, [&] {
-    if (comm.rank() == 0) fs::create_directories(folder);
-  });
-  const std::pair<const char*, std::span<const double>> vectors[] = {
-      {"z", z}, {"hessian_product", hz}, {"gradient", g}};
-  for (const auto& [name, values] : vectors) {
-    std::vector<SafetensorsSpec> specs;
-    for (const Unit& unit : plan.units) {
-      for (const Segment& s : unit.segments) specs.push_back({s.name, DType::kF64, s.shape});
-    }
-    std::optional<SafetensorsWriter> writer;
-    run_together(comm, [&] {
-      if (comm.rank() == 0) writer.emplace(folder + '/' + name + ".safetensors", specs);
-    });
-    size_t before = 0;
-    for (const Unit& unit : plan.units) {
-      const auto count = static_cast<size_t>(unit.shard(plan.ranks));
-      const auto mine = values.subspan(before, count);
-      before += count;
-      const std::vector<double> whole = comm.gather_all({mine.begin(), mine.end()});
-      run_together(comm, [&] {
-        if (!writer) return;
-        for (const Segment& s : unit.segments) {
-          writer->append(s.name, std::span(whole).subspan(static_cast<size_t>(s.offset),
-                                                          static_cast<size_t>(s.count)));
-        }
-      });
-    }
-    run_together(comm, [&] {
-      if (writer) writer->finish();
-    });
-  }
+  dump_vector(folder + "/z.safetensors", z, plan, comm);
+  dump_vector(folder + "/hessian_product.safetensors", hz, plan, comm);
+  dump_vector(folder + "/gradient.safetensors", hessian.gradient(), plan, comm);
 }
 
 Json eigenvalues_json(const std::vector<Eigenvalue>& values,
@@ -264,7 +307,12 @@ ExitCode hessian_verb(const HessianOptions& options, Job& job) {
   });
   check_agreement(comm, {{"checkpoint", run.checkpoint}, {"data", hash_hex(data.fingerprint)}});
   const GptSpec spec = spec_of(run, options, comm.size());
-  const auto model = load_model(run, spec, settings_of(run, options, comm), job);
+  const CompileSettings settings = settings_of(run, options, comm);
+  run_together(comm, [&] {  // before anything is allocated
+    const Plan plan = compile(Gpt2(spec), settings);
+    refuse_over_machine(plan, lanczos_settings(options, plan), job.ranks_on_host());
+  });
+  const auto model = load_model(run, spec, settings, job);
   const Plan& plan = model->plan;
   Hessian hessian(*model->executor, {tokens, options.windows, spec.batch, spec.time},
                   static_cast<uint64_t>(options.seed));
@@ -281,14 +329,13 @@ ExitCode hessian_verb(const HessianOptions& options, Job& job) {
   m.report.probes = options.probes;
   if (!options.dump.empty()) dump(options.dump, plan, hessian, comm);
   measure_trace(options, plan, hessian, comm.rank(), m);
-  measure_spectrum(options, plan, hessian, comm.rank(), m);
+  measure_spectrum(lanczos_settings(options, plan), plan, hessian, comm.rank(), m);
+  if (job.speaks()) fmt::print("{}\n", options.json ? json_of(m).dump() : text_of(m));
   const std::string picture = options.svg.empty() ? run.folder + "/hessian.svg" : options.svg;
   run_together(comm, [&] {
     if (job.speaks()) write_svg(picture, m.report);
   });
-  if (!job.speaks()) return ExitCode::kDone;
-  fmt::print("{}\n", options.json ? json_of(m).dump() : text_of(m));
-  fmt::print(stderr, "memwall: wrote {}\n", picture);
+  if (job.speaks()) fmt::print(stderr, "memwall: wrote {}\n", picture);
   return ExitCode::kDone;
 }
 

@@ -14,7 +14,7 @@ using google::protobuf::Message;
 using google::protobuf::Reflection;
 
 // The message that holds the last field of `path`, or null where it was not given.
-const Message* holder_of(const config::Config& config, const FieldPath& path) {
+const Message* holder_of(const Message& config, const FieldPath& path) {
   check(path.known && !path.fields.empty(), "a field path of the schema");
   const Message* message = &config;
   for (size_t i = 0; i + 1 < path.fields.size(); ++i) {
@@ -48,8 +48,9 @@ bool is_message(const FieldDescriptor& field) {
   return field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
 }
 
-FieldPath find_field(std::string_view path) {
+FieldPath find_field(std::string_view path, const MessageDescriptor& root) {
   FieldPath out;
+  out.scope = &root;
   while (true) {
     const size_t dot = path.find('.');
     const FieldDescriptor* field = out.scope->FindFieldByName(std::string(path.substr(0, dot)));
@@ -90,8 +91,8 @@ std::string allowed_values(const FieldDescriptor& field) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
-bool has_field(const config::Config& config, std::string_view path) {
-  const FieldPath found = find_field(path);
+bool has_field(const Message& config, std::string_view path) {
+  const FieldPath found = find_field(path, *config.GetDescriptor());
   const Message* holder = holder_of(config, found);
   return holder != nullptr && given(*holder, *found.leaf());
 }
@@ -106,8 +107,8 @@ void clear_field(config::Config& config, std::string_view path) {
   message->GetReflection()->ClearField(message, found.leaf());
 }
 
-std::optional<double> number_of(const config::Config& config, std::string_view path) {
-  const FieldPath found = find_field(path);
+std::optional<double> number_of(const Message& config, std::string_view path) {
+  const FieldPath found = find_field(path, *config.GetDescriptor());
   const Message* holder = holder_of(config, found);
   const FieldDescriptor* field = found.leaf();
   if (holder == nullptr || !given(*holder, *field)) return std::nullopt;
@@ -123,16 +124,18 @@ std::optional<double> number_of(const config::Config& config, std::string_view p
   }
 }
 
-std::optional<std::string> enum_name_of(const config::Config& config, std::string_view path) {
+std::optional<std::string> enum_name_of(const Message& config, std::string_view path) {
   const std::optional<double> number = number_of(config, path);
   if (!number) return std::nullopt;
-  const auto* value =
-      find_field(path).leaf()->enum_type()->FindValueByNumber(static_cast<int>(*number));
+  const auto* value = find_field(path, *config.GetDescriptor())
+                          .leaf()
+                          ->enum_type()
+                          ->FindValueByNumber(static_cast<int>(*number));
   return value == nullptr ? std::to_string(static_cast<int>(*number)) : value->name();
 }
 
-std::string value_text(const config::Config& config, std::string_view path) {
-  const FieldPath found = find_field(path);
+std::string value_text(const Message& config, std::string_view path) {
+  const FieldPath found = find_field(path, *config.GetDescriptor());
   const Message* holder = holder_of(config, found);
   if (holder == nullptr || !given(*holder, *found.leaf())) return "unset";
   const auto element = [&](int index) {
@@ -148,10 +151,14 @@ std::string value_text(const config::Config& config, std::string_view path) {
   return fmt::format("[{}]", fmt::join(elements, ", "));
 }
 
-std::vector<std::string> all_fields() {
+std::vector<std::string> all_fields(const MessageDescriptor& root) {
   std::vector<std::string> out;
-  append_fields(*config::Config::descriptor(), "", out);
+  append_fields(root, "", out);
   return out;
+}
+
+std::vector<std::string> all_fields() {
+  return all_fields(*config::Config::descriptor());
 }
 
 }  // namespace memwall

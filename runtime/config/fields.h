@@ -1,4 +1,5 @@
-// Fields of a configuration by dotted path. Private to this room.
+// Fields of a message of a schema (a run's configuration, a cluster) by dotted path. Private to
+// this room.
 #pragma once
 
 #include <optional>
@@ -22,7 +23,8 @@ struct FieldPath {
 
   const FieldDescriptor* leaf() const { return known && !fields.empty() ? fields.back() : nullptr; }
 };
-FieldPath find_field(std::string_view path);
+FieldPath find_field(std::string_view path,
+                     const MessageDescriptor& root = *config::Config::descriptor());
 
 bool is_message(const FieldDescriptor& field);
 
@@ -31,13 +33,17 @@ std::string allowed_values(const FieldDescriptor& field);
 std::string allowed_fields(const MessageDescriptor& scope);
 
 // A singular field is given where it is present, a repeated one where it is not empty.
-bool has_field(const config::Config& config, std::string_view path);
+bool has_field(const google::protobuf::Message& config, std::string_view path);
 void clear_field(config::Config& config, std::string_view path);
 
 // The value of a numeric or enum field, if given.
-std::optional<double> number_of(const config::Config& config, std::string_view path);
-std::optional<std::string> enum_name_of(const config::Config& config, std::string_view path);
+std::optional<double> number_of(const google::protobuf::Message& config, std::string_view path);
+std::optional<std::string> enum_name_of(const google::protobuf::Message& config,
+                                        std::string_view path);
 // The value as text format writes it, "unset" where it is not given; repeated: "[a, b]".
-std::string value_text(const config::Config& config, std::string_view path);
+std::string value_text(const google::protobuf::Message& config, std::string_view path);
+
+// The dotted path of every field of `root` that is not a message, in the schema's order.
+std::vector<std::string> all_fields(const MessageDescriptor& root);
 
 }  // namespace memwall

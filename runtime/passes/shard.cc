@@ -231,7 +231,7 @@ ValueId ParameterSharding::unit_buffer(const Scope& scope, int64_t unit) {
 }
 
 ValueId ParameterSharding::accumulator(const Scope& scope, const Node& gather) {
-  if (settings_.micro_steps == 1 || layout_.gradients) return kNoValue;
+  if ((settings_.micro_steps == 1 && !settings_.curvature) || layout_.gradients) return kNoValue;
   return state(scope, SlotKind::kGradient, std::get<UnitAttributes>(gather.attributes).unit);
 }
 

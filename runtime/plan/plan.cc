@@ -107,6 +107,9 @@ int64_t written_page_bytes(const Plan& plan, const std::vector<std::string>& pro
                  plan.slots[static_cast<size_t>(slot)].bytes);
     }
     for (const Step& step : program.steps) {
+      for (const Operand& o : step.inputs) {  // a slot that is read was filled: by a checkpoint
+        if (o.base < plan.persistent_bytes) pages.mark(o.base + rank * o.rank_stride, o.bytes);
+      }
       if (step.op == Op::kChunked) {
         const Body& body = program.bodies[static_cast<size_t>(step.body)];
         for (const Step& inner : body.steps) {

@@ -9,7 +9,7 @@
 #include <limits>
 #include <string>
 
-#include "runtime/base/error.h"
+#include "comm/agree.h"
 
 namespace memwall {
 namespace {
@@ -105,8 +105,9 @@ class Lanczos {
     product_({basis_.col(k).data(), size}, {next_.data(), size});
     coupling_ = norm(next_);
     if (!std::isfinite(coupling_)) {
-      throw Error("the product with the Hessian is not finite",
-                  fmt::format("Lanczos, product {}", k + 1), "a loss that is finite, or FP32");
+      throw SharedError("the product with the Hessian is not finite",
+                        fmt::format("Lanczos, product {}", k + 1),
+                        "look whether weights and loss are finite");
     }
     scale_ = std::max(scale_, coupling_);
     Vector parts = orthogonalise(next_, k + 1, scale_, coupling_);
@@ -120,8 +121,8 @@ class Lanczos {
     const Eigen::Map<const Vector> diagonal(diagonal_.data(), k), below(below_.data(), k - 1);
     solver_.computeFromTridiagonal(diagonal, below, Eigen::ComputeEigenvectors);
     if (solver_.info() != Eigen::Success) {
-      throw Error("the tridiagonal eigenproblem did not converge",
-                  fmt::format("Lanczos, product {}", k));
+      throw SharedError("the tridiagonal eigenproblem did not converge",
+                        fmt::format("Lanczos, product {}", k));
     }
   }
 

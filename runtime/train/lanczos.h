@@ -61,8 +61,8 @@ struct LanczosResult {
 int64_t lanczos_bytes(const LanczosSettings& settings);
 
 // Collective. Of an eigenvalue that occurs more than once it finds the other copies only where it
-// goes on after a product without a new direction, which it then does to the limit. Throws Error
-// where a product is not finite.
+// goes on after a product without a new direction, which it then does to the limit. Throws a
+// SharedError where a product is not finite.
 LanczosResult lanczos(const SymmetricProduct& product, const SumOverRanks& sum,
                       const RandomVector& random, const LanczosSettings& settings);
 

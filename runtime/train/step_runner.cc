@@ -135,13 +135,20 @@ std::string StepRunner::overflow_origin(int64_t step) {
   return find_overflow(executor_, measuring_, [&](const ProgramRun& run) { prepare(step, run); });
 }
 
+Overflow overflow_of(const StepReport& report) {
+  if (!report.skipped) return Overflow::kNone;
+  const bool of_curvature = report.measured && std::isfinite(report.grad_norm);
+  return of_curvature ? Overflow::kCurvature : Overflow::kGradient;
+}
+
 StepState next_state(const StepState& state, const StepReport& report,
                      const LossScaleSettings& scales) {
   StepState next = state;
-  // A gradient that is not finite takes H z along.
-  const bool of_curvature = report.measured && report.skipped && std::isfinite(report.grad_norm);
-  if (!of_curvature) next.loss_scale = next_loss_scale(scales, state.loss_scale, report.skipped);
-  if (report.measured && (of_curvature || !report.skipped)) {
+  const Overflow overflow = overflow_of(report);
+  if (overflow != Overflow::kCurvature) {
+    next.loss_scale = next_loss_scale(scales, state.loss_scale, report.skipped);
+  }
+  if (report.measured && overflow != Overflow::kGradient) {
     next.sign_scale =
         next_loss_scale(sign_scale_settings(scales), state.sign_scale, report.skipped);
   }

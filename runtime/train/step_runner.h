@@ -28,6 +28,11 @@ struct StepReport {
   Ledger traffic;  // of the step's programs
 };
 
+// Which numbers of a skipped step were not finite, and so which scale is to blame. A gradient that
+// is not finite takes H z along.
+enum class Overflow : uint8_t { kNone, kGradient, kCurvature };
+Overflow overflow_of(const StepReport& report);
+
 // After that step: counts, and the scale whose numbers overflowed lowered.
 StepState next_state(const StepState& state, const StepReport& report,
                      const LossScaleSettings& scales);

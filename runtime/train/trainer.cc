@@ -85,7 +85,7 @@ class Run {
     log_.ran(steps_.programs(report.measured));
     result_.loss = report.loss;
     log_.step(result_.step, steps_.tokens(), report);
-    if (report.skipped) overflowed();
+    if (report.skipped) overflowed(overflow_of(report));
     state_ = next_state(state_, report, settings_.loss_scale);
     const bool last = result_.step == settings_.steps;
     const bool saves = due(settings_.save_every) || report.agreed.save;
@@ -97,27 +97,42 @@ class Run {
     if (saves && !result_.stopped_on_request) save();
   }
 
-  // Names where it began: at most once a growth interval, for that costs a step.
-  void overflowed() {
+  // Names where it began: at most once a growth interval for each scale, for that costs a step.
+  void overflowed(Overflow overflow) {
+    const bool of_curvature = overflow == Overflow::kCurvature;
+    const LossScaleSettings& loss = settings_.loss_scale;
     const bool hopeless =
-        settings_.loss_scale.dynamic && at_minimum(settings_.loss_scale, state_.loss_scale);
-    if (!hopeless && named_at_ >= 0 &&
-        result_.step - named_at_ < settings_.loss_scale.growth_interval) {
-      return;
-    }
-    named_at_ = result_.step;
+        loss.dynamic && (of_curvature ? at_minimum(sign_scale_settings(loss), state_.sign_scale)
+                                      : at_minimum(loss, state_.loss_scale));
+    int64_t& named_at = of_curvature ? curvature_named_at_ : gradient_named_at_;
+    if (!hopeless && named_at >= 0 && result_.step - named_at < loss.growth_interval) return;
+    named_at = result_.step;
     std::string origin = steps_.overflow_origin(result_.step - 1);
-    if (origin.empty()) origin = "the sum of gradients over ranks";
-    const std::string what =
-        fmt::format("step {}  skipped: not finite at loss scale {:g}, first in {}", result_.step,
-                    state_.loss_scale.scale, origin);
+    if (origin.empty()) {
+      origin = of_curvature ? "the sum of z * (H z) over ranks" : "the sum of gradients over ranks";
+    }
+    const std::string what = fmt::format("step {}  skipped: {}, first in {}", result_.step,
+                                         what_overflowed(of_curvature), origin);
     if (hopeless) {
       throw SharedError(what, "",
-                        "the loss scale is at precision.min_loss_scale: lower the learning "
-                        "rate, or train in FP32",
+                        of_curvature ? "the scale of z is at its least: lower the learning rate, "
+                                       "or train in FP32"
+                                     : "the loss scale is at precision.min_loss_scale: lower the "
+                                       "learning rate, or train in FP32",
                         ExitCode::kFailed);
     }
     say(executor_.comm(), what);
+  }
+
+  std::string what_overflowed(bool of_curvature) const {
+    if (!settings_.loss_scale.dynamic) {
+      return of_curvature ? "H z is not finite" : "the gradient is not finite";
+    }
+    if (!of_curvature) {
+      return fmt::format("not finite at loss scale {:g}", state_.loss_scale.scale);
+    }
+    return fmt::format("H z is not finite at sign scale {:g} and loss scale {:g}",
+                       state_.sign_scale.scale, state_.loss_scale.scale);
   }
 
   bool due(int64_t every) const {
@@ -161,7 +176,8 @@ class Run {
   StepRunner steps_;
   RunLog log_;
   StepState state_;
-  int64_t named_at_ = -1;  // the step whose overflow was last traced to its origin
+  // The steps whose overflow was last traced to its origin.
+  int64_t gradient_named_at_ = -1, curvature_named_at_ = -1;
   TrainResult result_;
 };
 

@@ -13,19 +13,6 @@
 namespace memwall::test {
 namespace {
 
-struct Outcome {
-  std::vector<TinyRun::Step> steps;
-  std::vector<double> parameters;
-  bool operator==(const Outcome&) const = default;
-};
-
-Outcome outcome_of(TinyRun& run, int steps, double rate = 1e-2) {
-  Outcome outcome;
-  for (int i = 0; i < steps; ++i) outcome.steps.push_back(run.step(i, rate));
-  outcome.parameters = run.gathered_parameters();
-  return outcome;
-}
-
 CompileSettings settings_of(int64_t stage, int64_t micro_steps, AdaHessianSettings adahessian) {
   CompileSettings s;
   s.zero_stage = stage;
@@ -36,12 +23,6 @@ CompileSettings settings_of(int64_t stage, int64_t micro_steps, AdaHessianSettin
   adahessian.weight_decay = 0.01;
   s.optimizer = adahessian;
   return s;
-}
-
-GptSpec dropping(DType dtype) {
-  GptSpec spec = tiny_spec(dtype);
-  spec.dropout = 0.1;
-  return spec;
 }
 
 struct Case {

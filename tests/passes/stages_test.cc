@@ -15,19 +15,6 @@
 namespace memwall::test {
 namespace {
 
-struct Outcome {
-  std::vector<TinyRun::Step> steps;
-  std::vector<double> parameters;
-  bool operator==(const Outcome&) const = default;
-};
-
-Outcome outcome_of(TinyRun& run, int steps, double rate = 1e-2) {
-  Outcome outcome;
-  for (int i = 0; i < steps; ++i) outcome.steps.push_back(run.step(i, rate));
-  outcome.parameters = run.gathered_parameters();
-  return outcome;
-}
-
 CompileSettings settings_of(int64_t stage, int64_t micro_steps, int64_t depth) {
   CompileSettings s;
   s.zero_stage = stage;
@@ -44,12 +31,6 @@ int64_t activations(const Plan& plan) {
 
 int64_t communication(const Plan& plan) {
   return plan.totals.maximum[static_cast<size_t>(Category::kCommunication)];
-}
-
-GptSpec dropping(DType dtype) {
-  GptSpec spec = tiny_spec(dtype);
-  spec.dropout = 0.1;
-  return spec;
 }
 
 TEST(Stages, AgreeBitwise) {

@@ -31,6 +31,12 @@ inline GptSpec tiny_spec(DType dtype) {
   return spec;
 }
 
+inline GptSpec dropping(DType dtype) {
+  GptSpec spec = tiny_spec(dtype);
+  spec.dropout = 0.1;
+  return spec;
+}
+
 inline double element(const Tensor& t, int64_t i) {
   if (t.dtype == DType::kF64) return t.as<double>()[i];
   if (t.dtype == DType::kF16) {
@@ -173,5 +179,19 @@ class TinyRun {
   Plan plan_;
   std::unique_ptr<Executor> executor_;
 };
+
+// What some steps lead to, bit by bit.
+struct Outcome {
+  std::vector<TinyRun::Step> steps;
+  std::vector<double> parameters;
+  bool operator==(const Outcome&) const = default;
+};
+
+inline Outcome outcome_of(TinyRun& run, int steps, double rate = 1e-2) {
+  Outcome outcome;
+  for (int i = 0; i < steps; ++i) outcome.steps.push_back(run.step(i, rate));
+  outcome.parameters = run.gathered_parameters();
+  return outcome;
+}
 
 }  // namespace memwall::test

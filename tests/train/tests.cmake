@@ -6,5 +6,9 @@ memwall_test(checkpoint_test ROOMS train passes model RANKS 1 2 LABELS train
   LIBRARIES ${train_libraries})
 memwall_test(mixed_precision_test ROOMS train passes model RANKS 1 2 LABELS train
   LIBRARIES ${train_libraries})
+memwall_test(hessian_test ROOMS train passes model RANKS 1 2 LABELS train
+  LIBRARIES ${train_libraries})
+memwall_test(adahessian_training_test ROOMS train passes model RANKS 1 2 LABELS train
+  LIBRARIES ${train_libraries})
 memwall_test(lanczos_test ROOMS train LABELS train)
 memwall_test(curvature_statistics_test ROOMS train LABELS train)

@@ -1,6 +1,5 @@
 // Curvature: random signs, and what becomes of z * (H z). Sizes that a unit's table of tensors
 // determines (base/averaging.h) are stated by whoever emits the node.
-#include "runtime/base/workspace.h"
 #include "runtime/graph/ops/rules_list.h"
 
 namespace memwall::ops {
@@ -21,17 +20,8 @@ OpRules sign_product() {
 }
 
 OpRules sum_parts() {
-  OpRules rules;
-  rules.infer = [](const Graph&, const Node& n) {
-    const auto& unit = std::get<UnitAttributes>(n.attributes);
-    return std::vector<Type>{{DType::kF64, Shape{unit.parts}, Placement::kPartial}};
-  };
+  OpRules rules = sum_squares();
   rules.flops = [](const Graph& g, const Node& n) { return g.type(n.inputs[0]).shape.elements(); };
-  rules.workspace_bytes = [](const Graph& g, const Node& n) {
-    const int64_t parts = std::get<UnitAttributes>(n.attributes).parts;
-    return sum_workspace_bytes(g.type(n.inputs[0]).shape.elements(), parts);
-  };
-  rules.accumulates = true;
   return rules;
 }
 
