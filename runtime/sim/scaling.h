@@ -1,0 +1,32 @@
+// What limits a step, and which link would not.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "runtime/sim/simulate.h"
+
+namespace memwall {
+
+enum class Bottleneck : uint8_t {
+  kMemoryCapacity,  // the plan does not fit a device
+  kCompute,         // FLOPs of products and the rest
+  kDram,            // bytes to and from the device's memory
+  kLaunch,          // starting kernels
+  kIntraLink,       // bytes inside a node
+  kInterLink,       // bytes between nodes
+  kLatency,         // messages that follow each other
+};
+std::string_view name_of(Bottleneck bottleneck);
+
+// Of a plan that fits: where the largest share of full_overlap's seconds goes. Exposed
+// communication counts for each link as its share in all communication.
+Bottleneck bottleneck_of(const StepSeconds& seconds);
+
+// The smallest factor of the links' bandwidth (between nodes where the ranks are on several, else
+// inside the node) with which a step takes at most `seconds`, to 0.1 %. nullopt: no bandwidth does,
+// for compute or latency alone take longer. 0: even a ten-thousandth is enough.
+std::optional<double> link_factor_for(const Plan& plan, const Machine& machine, Algorithm algorithm,
+                                      double seconds);
+
+}  // namespace memwall
