@@ -51,8 +51,9 @@ inline LossScaleState next_loss_scale(const LossScaleSettings& settings, LossSca
 inline LossScaleSettings sign_scale_settings(const LossScaleSettings& loss) {
   LossScaleSettings sign = loss;
   sign.initial_scale = 0x1p-7;
+  sign.backoff = 0.5;  // a power of two stays one
   sign.hysteresis = 1;
-  sign.min_scale = 0x1p-24;
+  sign.min_scale = 0x1p-14;  // 16-bit numbers below are rounded more coarsely
   return sign;
 }
 

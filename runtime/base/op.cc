@@ -65,6 +65,25 @@ bool is_collective(Op op) {
   return op == Op::kAllGather || op == Op::kReduceScatter || op == Op::kAllReduce;
 }
 
+size_t dual_operands(Op op) {
+  switch (op) {
+    case Op::kGelu:
+    case Op::kCausalSoftmax: return 1;
+    case Op::kGeluGrad:
+    case Op::kSoftmaxGrad:
+    case Op::kCrossEntropy: return 2;
+    case Op::kLayerNorm: return 3;
+    case Op::kLayerNormScaleGrad:
+    case Op::kCrossEntropyGrad: return 4;
+    case Op::kLayerNormGrad: return 5;
+    default: return 0;
+  }
+}
+
+bool runs_on_duals(Op op) {
+  return dual_operands(op) > 0;
+}
+
 bool is_update(Op op) {
   return op == Op::kAdamW || op == Op::kSgd || op == Op::kAdaHessian;
 }

@@ -73,6 +73,9 @@ std::string_view op_name(Op op);  // "gemm"
 std::optional<Op> parse_op(std::string_view name);
 bool is_collective(Op op);  // runs on the communication stream
 bool is_update(Op op);      // an optimizer's, of a unit
+bool runs_on_duals(Op op);  // has a kernel on dual numbers (kernels/kernel.h)
+// Operands of such an op, without tangents; 0 for others.
+size_t dual_operands(Op op);
 
 // What a causal chunk may leave out: in iteration i only the first (i % period + 1) * rows entries
 // of one dimension of the product exist. The other rows (kM) of an overwritten result are set to

@@ -79,12 +79,13 @@ MicroBatchFeed synthetic_tokens(const Bench& bench, const TrainSettings& setting
   };
 }
 
-Bench prepare(const GivenConfig& given, const Job& job) {
+Bench prepare(const BenchStepOptions& options, const GivenConfig& given, const Job& job) {
   Bench bench;
   bench.config = effective(given.config, job.ranks());
   const Gpt2 model(gpt_spec(bench.config));
   bench.plan = compile(model, compile_settings(bench.config, job));
-  refuse_over_budget(bench.plan, bench.config);
+  const SearchBase base{options.config, job.ranks(), job.comm().transport()};
+  refuse_over_budget(bench.plan, bench.config, what_would_fit(bench.plan, bench.config, base));
   refuse_over_machine(bench.plan, job.ranks_on_host());
   const config::Data& data = bench.config.data();
   bench.tokens = data.global_batch_size() * data.seq_length();
@@ -281,7 +282,7 @@ ExitCode bench_step_verb(const BenchStepOptions& options, Job& job) {
   validate(given, job.ranks(), Purpose::kBench);
   job.connect(effective(given.config, job.ranks()).communication());
   Bench bench;
-  run_together(job.comm(), [&] { bench = prepare(given, job); });
+  run_together(job.comm(), [&] { bench = prepare(options, given, job); });
   check_agreement(job.comm(), {{"version of Memwall", MEMWALL_VERSION},
                                {"plan", hash_hex(plan_hash(bench.plan))},
                                {"CPU features", cpu_features()}});

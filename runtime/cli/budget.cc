@@ -23,7 +23,7 @@ std::string changed_by(int64_t now, int64_t before) {
 
 std::string line(const SearchBase& base, const Candidate& c, const Totals& before,
                  const std::string& budget) {
-  const int64_t flops = before.model_flops + before.recomputed_flops;
+  const int64_t flops = before.model_flops + before.recomputed_flops + before.tangent_flops;
   const int64_t wire = before.all_gather.wire_bytes + before.reduce_scatter.wire_bytes +
                        before.all_reduce.wire_bytes;
   return fmt::format("\n  {}, {} FLOPs{}, {} sent{}{}: {}", bytes_text(c.planned_bytes),

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "runtime/base/averaging.h"
 #include "runtime/cli/settings.h"
 #include "runtime/passes/shard.h"
 
@@ -68,6 +69,7 @@ Candidate compile_candidate(const SearchBase& base, const Change& change) {
   out.precision = config::Precision::Mode_Name(config.precision().mode());
   out.model_flops = plan.totals.model_flops;
   out.recomputed_flops = plan.totals.recomputed_flops;
+  out.tangent_flops = plan.totals.tangent_flops;
   out.all_gather = plan.totals.all_gather;
   out.reduce_scatter = plan.totals.reduce_scatter;
   out.all_reduce = plan.totals.all_reduce;
@@ -78,8 +80,9 @@ int64_t persistent_bytes(const SearchBase& base, const Change& change) {
   const config::Config config = config_of(base, change);
   const Gpt2 model(gpt_spec(config));
   Plan slots;
-  slots.units = model.units(base.ranks);
-  declare_slots(model, settings_of(base, config), slots);
+  const CompileSettings settings = settings_of(base, config);
+  slots.units = model.units(base.ranks, averaging_alignment(averaging_block(settings)));
+  declare_slots(model, settings, slots);
   return slots.persistent_bytes;
 }
 

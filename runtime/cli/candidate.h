@@ -49,10 +49,10 @@ struct Candidate {
   int64_t workspace = 0;      // the category's maximum
   int64_t parameters = 0, layers = 0, zero_stage = 0, micro_batch = 0, micro_steps = 0;
   std::string policy, precision;  // as the configuration spells them
-  int64_t model_flops = 0, recomputed_flops = 0;
+  int64_t model_flops = 0, recomputed_flops = 0, tangent_flops = 0;
   PlannedTraffic all_gather, reduce_scatter, all_reduce;
 
-  int64_t flops() const { return model_flops + recomputed_flops; }
+  int64_t flops() const { return model_flops + recomputed_flops + tangent_flops; }
   int64_t wire_bytes() const {
     return all_gather.wire_bytes + reduce_scatter.wire_bytes + all_reduce.wire_bytes;
   }

@@ -20,8 +20,9 @@
 namespace memwall {
 namespace {
 
-constexpr std::array<std::string_view, 10> kVerbs = {
-    "train", "plan", "fit", "eval", "generate", "export", "show", "bench", "tokenize", "hessian"};
+constexpr std::array<std::string_view, 11> kVerbs = {"train",    "plan",    "fit",     "eval",
+                                                     "generate", "export",  "show",    "bench",
+                                                     "tokenize", "hessian", "simulate"};
 constexpr std::array<std::string_view, 3> kBenches = {"gemm", "collectives", "step"};
 
 struct Options {
@@ -37,7 +38,7 @@ struct Options {
   BenchStepOptions bench_step;
   BenchGemmOptions bench_gemm;
   BenchCollectivesOptions bench_collectives;
-  std::string cluster;
+  SimulateOptions simulate;
 };
 
 using Verb = std::function<ExitCode()>;
@@ -94,23 +95,41 @@ void add_train(CLI::App& app, Options& o, Verb& chosen) {
 void add_plan(CLI::App& app, Options& o, Verb& chosen) {
   CLI::App* verb = add_verb(
       app, "plan", "Show what every rank will hold, send and compute; no MPI, GPU or data needed.",
-      chosen, [&o] {
-        if (!o.cluster.empty()) {
-          throw InputError(
-              "comes with a later version: step times on a cluster are not estimated "
-              "yet",
-              "--cluster");
-        }
-        return plan_verb(o.plan);
-      });
+      chosen, [&o] { return plan_verb(o.plan); });
   add_config(*verb, o.plan.config, false);
   verb->add_option("--ranks", o.plan.ranks, "number of ranks")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  verb->add_option("--cluster", o.cluster, "")->group("");
+  CLI::Option* cluster = verb->add_option("--cluster", o.plan.cluster,
+                                          "also predict a step's seconds on this machine, e.g. "
+                                          "configs/clusters/dgx-h100.textproto");
   CLI::Option* json = verb->add_flag("--json", o.plan.json, "print one JSON object");
   CLI::Option* dump = verb->add_flag("--dump", o.plan.dump, "print the whole plan, to be re-read");
   json->excludes(dump);
-  verb->add_option("--check", o.plan.check_file, "read such a dump and run the verifier on it");
+  CLI::Option* check =
+      verb->add_option("--check", o.plan.check_file, "read such a dump and run the verifier on it");
+  cluster->excludes(dump)->excludes(check);
+}
+
+void add_simulate(CLI::App& app, Options& o, Verb& chosen) {
+  SimulateOptions& s = o.simulate;
+  CLI::App* verb = add_verb(app, "simulate",
+                            "Predict a step's seconds, rank count by rank count, on a described "
+                            "cluster; no MPI, GPU or data needed.",
+                            chosen, [&s] { return simulate_verb(s); });
+  add_config(*verb, s.config, true);
+  verb->add_option("--cluster", s.cluster, "the machine, e.g. configs/clusters/dgx-h100.textproto")
+      ->required();
+  verb->add_option("--ranks", s.ranks, "8..16384 doubles from the first; or a list, 8,24,64")
+      ->required();
+  verb->add_option("--what-if", s.what_if,
+                   "factors of the machine's rates, e.g. flops=0.5,dram=2,link=4");
+  verb->add_option("--algorithm", s.algorithm, "who sends what to whom in a collective")
+      ->check(CLI::IsMember({"pairwise", "ring", "two_level"}))
+      ->capture_default_str();
+  verb->add_flag("--json", s.json, "print one JSON object");
+  verb->footer(
+      "Weak scaling: what a rank does in a step stays, the global batch grows with the ranks. "
+      "Training uses pairwise; the other algorithms are predicted only.");
 }
 
 void add_fit(CLI::App& app, Options& o, Verb& chosen) {
@@ -267,6 +286,7 @@ void add_verbs(CLI::App& app, Options& o, Verb& chosen) {
   add_train(app, o, chosen);
   add_plan(app, o, chosen);
   add_fit(app, o, chosen);
+  add_simulate(app, o, chosen);
   add_bench(app, o, chosen);
 
   CLI::App* eval = add_verb(app, "eval", "Loss on the whole validation split.", chosen,
@@ -339,7 +359,8 @@ int run_command_line(int argc, char** argv) {
   }
   Options options;
   options.train.command_line.assign(argv, argv + argc);
-  for (ConfigOptions* config : {&options.train.config, &options.plan.config, &options.fit.config}) {
+  for (ConfigOptions* config : {&options.train.config, &options.plan.config, &options.fit.config,
+                                &options.simulate.config}) {
     config->program = argv[0];
   }
   int exit_code = 0;

@@ -3,12 +3,15 @@
 
 #include <fstream>
 #include <iterator>
+#include <optional>
 
 #include "runtime/base/hash.h"
 #include "runtime/cli/budget.h"
+#include "runtime/cli/machine.h"
 #include "runtime/cli/plan_text.h"
 #include "runtime/cli/settings.h"
 #include "runtime/cli/verbs.h"
+#include "runtime/config/cluster.h"
 #include "runtime/plan/verify.h"
 #include "runtime/train/metrics.h"
 
@@ -41,13 +44,27 @@ ExitCode plan_verb(const PlanOptions& options) {
   validate(given, options.ranks, Purpose::kPlan);
   const config::Config config = effective(given.config, options.ranks);
   const GptSpec spec = gpt_spec(config);
-  const Plan plan = compile(Gpt2(spec), compile_settings(config, options.ranks));
+  std::optional<Machine> machine;
+  if (!options.cluster.empty()) {
+    machine = machine_of(load_cluster(options.cluster), options.cluster);
+  }
+  const Plan plan =
+      compile(Gpt2(spec), machine ? compile_settings_on(*machine, config, options.ranks)
+                                  : compile_settings(config, options.ranks));
+  std::optional<Simulation> step;
+  if (machine) step = simulate(plan, *machine, Algorithm::kPairwise);
   if (options.json) {
-    fmt::print("{}\n", plan_json(plan, run_flops(plan, config.run().steps())).dump(2));
+    nlohmann::ordered_json json = plan_json(plan, run_flops(plan, config.run().steps()));
+    if (step) {
+      json["step_seconds"] = step_seconds_json(step->seconds);
+      json["link_bytes"] = link_bytes_json(step->link_bytes);
+    }
+    fmt::print("{}\n", json.dump(2));
   } else if (options.dump) {
     fmt::print("{}", dump_plan(plan));
   } else {
     fmt::print("{}", plan_summary(plan, {config.run().name(), spec, config.run().steps()}));
+    if (step) fmt::print("\n{}", prediction_summary(*step));
   }
   std::fflush(stdout);
   refuse_over_budget(plan, config,

@@ -6,7 +6,9 @@
 #include <numeric>
 
 #include "runtime/base/hash.h"
+#include "runtime/cli/machine.h"
 #include "runtime/cli/tables.h"
+#include "runtime/train/metrics.h"
 
 namespace memwall {
 namespace {
@@ -29,6 +31,11 @@ std::string facts(const Plan& plan, const PlanTitle& title) {
   return table.text(TextTable::Align::kLeft);
 }
 
+// Some steps measure curvature, and others do not.
+bool has_two_kinds(const Plan& plan) {
+  return plan.has_program("update_hessian") && plan.has_program("update");
+}
+
 std::string memory(const Plan& plan) {
   const Totals& t = plan.totals;
   TextTable table({"memory, a rank", "at the peak", "maximum"});
@@ -43,6 +50,9 @@ std::string memory(const Plan& plan) {
   if (windows > 0) table.add({"window of shared memory", bytes_text(windows)});
   table.add({"lower bound", bytes_text(t.lower_bound)});
   table.add({"padding", bytes_text(t.padding_bytes)});
+  if (plan.has_program("update_hessian")) {
+    table.add({"sums or averages of z * (H z), in gradients", bytes_text(hessian_bytes(plan))});
+  }
   return table.text();
 }
 
@@ -51,9 +61,13 @@ std::string traffic(const Plan& plan) {
   const auto row = [&](const std::string& name, const PlannedTraffic& t) {
     table.add({name, count_text(t.calls), bytes_text(t.payload_bytes), bytes_text(t.wire_bytes)});
   };
-  row("all_gather", plan.totals.all_gather);
-  row("reduce_scatter", plan.totals.reduce_scatter);
-  row("all_reduce", plan.totals.all_reduce);
+  const auto rows = [&](const StepTotals& t, const std::string& suffix) {
+    row("all_gather" + suffix, t.all_gather);
+    row("reduce_scatter" + suffix, t.reduce_scatter);
+    row("all_reduce" + suffix, t.all_reduce);
+  };
+  rows(plan.totals, "");
+  if (has_two_kinds(plan)) rows(plan.totals.between, ", without curvature");
   return table.text();
 }
 
@@ -64,6 +78,9 @@ std::string work(const Plan& plan, const PlanTitle& title) {
   table.add({"model FLOPs", flops(t.model_flops)});
   table.add({"recomputed FLOPs", flops(t.recomputed_flops)});
   table.add({"tangent FLOPs", flops(t.tangent_flops)});
+  if (has_two_kinds(plan)) {
+    table.add({"of a step without curvature: recomputed FLOPs", flops(t.between.recomputed_flops)});
+  }
   table.add({"bytes to and from memory", bytes_text(t.dram_bytes)});
   table.add({fmt::format("model FLOPs of the run ({} steps)", count_text(title.steps)),
              amount_text(run_flops(plan, title.steps))});
@@ -103,6 +120,19 @@ double run_flops(const Plan& plan, int64_t steps) {
 
 std::string plan_summary(const Plan& plan, const PlanTitle& title) {
   return facts(plan, title) + '\n' + memory(plan) + '\n' + traffic(plan) + '\n' + work(plan, title);
+}
+
+std::string prediction_summary(const Simulation& step) {
+  const StepSeconds& s = step.seconds;
+  TextTable table({"a step, predicted", ""});
+  table.add({"with full overlap", seconds_text(s.full_overlap)});
+  table.add({"without overlap", seconds_text(s.no_overlap)});
+  table.add({"computing", seconds_text(s.compute)});
+  table.add({"communicating", seconds_text(s.communication)});
+  table.add({"exposed communication", seconds_text(s.exposed_communication())});
+  table.add({"sent inside the node, a rank", bytes_text(step.link_bytes.intra)});
+  table.add({"sent to other nodes, a rank", bytes_text(step.link_bytes.inter)});
+  return table.text();
 }
 
 std::string plan_listing(const Plan& plan) {

@@ -5,6 +5,7 @@
 
 #include "runtime/model/gpt2.h"
 #include "runtime/plan/plan.h"
+#include "runtime/sim/simulate.h"
 
 namespace memwall {
 
@@ -16,6 +17,9 @@ struct PlanTitle {
 
 // Model, memory by category, traffic, FLOPs.
 std::string plan_summary(const Plan& plan, const PlanTitle& title);
+
+// What a step is predicted to take on a machine.
+std::string prediction_summary(const Simulation& step);
 
 // Every program's steps, in order: stream, operation, name, and where in the arena the results lie.
 std::string plan_listing(const Plan& plan);

@@ -28,10 +28,20 @@ ExitCode train_verb(const TrainOptions& options, Job& job);
 struct PlanOptions {
   ConfigOptions config;
   std::string check_file;  // not "": only this dump is read and verified
+  std::string cluster;     // "": no seconds
   int64_t ranks = 0;
   bool json = false, dump = false;
 };
 ExitCode plan_verb(const PlanOptions& options);
+
+struct SimulateOptions {
+  ConfigOptions config;
+  std::string cluster;
+  std::string ranks;  // "8..16384": powers of two times 8; or "8,24,64"
+  std::string what_if, algorithm = "pairwise";
+  bool json = false;
+};
+ExitCode simulate_verb(const SimulateOptions& options);
 
 struct FitOptions {
   ConfigOptions config;

@@ -140,8 +140,7 @@ void verify_placements(const Graph& graph, const Node& node) {
     if (placement(v) != Placement::kPartial || is_alias(node.op)) continue;
     const bool linear = node.op == Op::kCopy || node.op == Op::kAdd || node.op == Op::kSum ||
                         node.op == Op::kFill || node.op == Op::kSumSquares ||
-                        node.op == Op::kSumParts || node.op == Op::kSignProduct ||
-                        node.op == Op::kSpatialAverage || node.op == Op::kStepControl ||
+                        node.op == Op::kSignProduct || node.op == Op::kStepControl ||
                         is_update(node.op);
     require(linear || node.op == Op::kChunked, node, "reads a value before its sum over ranks");
   }

@@ -164,6 +164,8 @@ class Dual {
     rewriter_.copy(id);
     const Node& node = from_.nodes[static_cast<size_t>(id)];
     const ValueId out = node.outputs[0], addend = addend_tangent(node, 0);
+    check(addend == kNoValue || rules_of(node.op).accumulates, "a tangent cannot be added",
+          node.name);
     if (node.op == Op::kAdd && !(has[0] && has[1])) {
       set(out, tangent(node.inputs[has[0] ? 0 : 1]));
       return;
@@ -194,7 +196,7 @@ class Dual {
       sum = add(std::move(fresh), from_.type(out));
     };
     if (tangent(a) != kNoValue) term(tangent(a), rewriter_.map(b), "");
-    if (tangent(b) != kNoValue) term(rewriter_.map(a), tangent(b), "");
+    if (tangent(b) != kNoValue) term(rewriter_.map(a), tangent(b), "2");
     set(out, sum);
   }
 
@@ -303,9 +305,8 @@ WithTangents dual(const Graph& graph, const std::map<ValueId, ValueId>& seeds) {
 }
 
 std::string primal_name(const Node& node) {
-  const std::string& name = node.name;
-  return node.tangent && name.ends_with(kSuffix) ? name.substr(0, name.size() - kSuffix.size())
-                                                 : name;
+  const size_t suffix = node.tangent ? node.name.rfind(kSuffix) : std::string::npos;
+  return node.name.substr(0, suffix);
 }
 
 }  // namespace memwall

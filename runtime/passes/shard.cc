@@ -161,7 +161,9 @@ ValueId ParameterSharding::state(const Scope& scope, SlotKind kind, int64_t unit
     const Slot& slot = plan_.slots[static_cast<size_t>(index)];
     Placement placement = Placement::kReplicated;
     if (slot.sharded) placement = Placement::kShard;
-    const bool sums = kind == SlotKind::kGradient || kind == SlotKind::kCurvature;
+    // Curvature is summed over ranks by the time the update reads it.
+    const bool sums = kind == SlotKind::kGradient ||
+                      (kind == SlotKind::kCurvature && scope.phase != Phase::kUpdate);
     if (sums && !slot.sharded) placement = Placement::kPartial;
     if (kind == SlotKind::kLossSum || kind == SlotKind::kTraceSum) placement = Placement::kPartial;
     if (kind == SlotKind::kTokens || kind == SlotKind::kTargets || kind == SlotKind::kSampleIndex) {
@@ -321,10 +323,15 @@ void ParameterSharding::curvature(const Scope& scope, int64_t unit, ValueId prod
   } else if (node.op == Op::kSignProduct) {
     whole = at.emit("signed", node.op, node.attributes, node.inputs, type);
   }
-  const ValueId sums = reduced(at, unit, whole, sum);
+  ValueId sums = reduced(at, unit, whole, sum);
   if (sum.accumulates) {
     output(sums, SlotKind::kCurvature, unit);
     return;
+  }
+  if (settings_.ranks == 1) {  // the sum over ranks already
+    type = graph_.type(sums);
+    type.placement = Placement::kReplicated;
+    sums = at.emit("all", Op::kView, ViewAttributes{}, {sums}, type);
   }
   trace_ = trace_partials(at, sums, unit, trace_);
   output(averaged(at, sums, unit), SlotKind::kCurvature, unit);

@@ -24,8 +24,10 @@ void count_transfer(const Step& step, int64_t ranks, StepTotals& totals) {
 }
 
 // What a step that recomputes does of tangents counts as a tangent's.
-void count_flops(const Step& step, StepTotals& totals) {
-  const int64_t tangent = step.tangent ? step.flops : step.dual ? step.flops / 3 * 2 : 0;
+// So does all of a further probe, which the step would not do without curvature.
+void count_flops(const Step& step, int64_t probe, StepTotals& totals) {
+  const bool whole = step.tangent || probe > 0;
+  const int64_t tangent = whole ? step.flops : step.dual ? step.flops / 3 * 2 : 0;
   totals.tangent_flops += tangent;
   if (step.recomputed) totals.recomputed_flops += step.flops - tangent;
 }
@@ -39,11 +41,11 @@ StepTotals step_totals(const Plan& plan, int64_t model_flops, bool curvature) {
       count_transfer(step, plan.ranks, totals);
       totals.dram_bytes += step.dram_bytes;
       if (step.op != Op::kChunked) {
-        count_flops(step, totals);
+        count_flops(step, run.probe, totals);
         continue;
       }
       for (const Step& inner : program.bodies[static_cast<size_t>(step.body)].steps) {
-        count_flops(inner, totals);
+        count_flops(inner, run.probe, totals);
       }
     }
   }

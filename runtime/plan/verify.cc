@@ -40,7 +40,7 @@ class Runner {
     // every program follows every other that it may follow.
     const int64_t micro_steps = plan_.micro_steps > 1 ? 3 : 1,
                   probes = std::min<int64_t>(plan_.probes, 3);
-    for (bool curvature : {false, false, true, true, false}) {
+    for (bool curvature : {true, false, false, true, true}) {
       if (!plan_.has_program(curvature ? "update_hessian" : "update")) continue;
       begin_step();
       for (const ProgramRun& r : training_step(micro_steps, probes, curvature)) {
@@ -226,8 +226,11 @@ class Runner {
     check_overlaps(step, iteration);
     for (const Operand& o : step.inputs) read(o, iteration, "input");
     if (!overwrites(step, iteration)) {
-      const bool into_result = step.addends.empty();  // a body's result, summed over iterations
-      read(into_result ? step.outputs[0] : step.addends[0], iteration, "addend");
+      // Without addends: a body's result, summed over iterations.
+      if (step.addends.empty()) read(step.outputs[0], iteration, "addend");
+      for (const Operand& o : step.addends) {
+        if (o.bytes > 0) read(o, iteration, "addend");
+      }
     }
     if (step.workspace.bytes > 0) write(step.workspace, iteration, "workspace");
     for (const Operand& o : step.outputs) write(o, iteration, "result");

@@ -75,6 +75,7 @@ class StepVerifier {
             "collectives, and nothing else, run on the communication stream");
     if (is_collective(step.op)) collective(step);
     accumulation(step);
+    duality(step);
     if (step.op == Op::kChunked) body(step);
     step_ = nullptr;
   }
@@ -117,6 +118,35 @@ class StepVerifier {
       receive = all_reduce_receive_bytes(plan_.ranks, out.shape.elements(), plan_.transport);
     }
     require(step.workspace.bytes >= receive, "the workspace cannot hold what it receives");
+  }
+
+  // A dual step has a tangent for each floating-point operand and for each result, of their types.
+  void duality(const Step& step) const {
+    const size_t own = dual_operands(step.op);
+    require(own == 0 || step.dual || step.inputs.size() == own,
+            "has operands that it does not read");
+    if (!step.dual) return;
+    require(own > 0, "does not run on dual numbers");
+    const auto alike = [](const Operand& a, const Operand& b) {
+      return a.dtype == b.dtype && a.shape == b.shape;
+    };
+    const size_t results = step.outputs.size() / 2;
+    require(step.outputs.size() == 2 * results, "a tangent for each result");
+    for (size_t k = 0; k < results; ++k) {
+      require(alike(step.outputs[k], step.outputs[results + k]),
+              name(step.outputs[results + k]) + " differs from what it is the tangent of");
+    }
+    std::vector<size_t> values;  // the floating-point operands
+    for (size_t k = 0; k < std::min(own, step.inputs.size()); ++k) {
+      if (is_floating(step.inputs[k].dtype)) values.push_back(k);
+    }
+    require(own + values.size() == step.inputs.size(), "a tangent for each operand");
+    for (size_t k = 0; k < values.size(); ++k) {
+      require(alike(step.inputs[values[k]], step.inputs[own + k]),
+              name(step.inputs[own + k]) + " differs from what it is the tangent of");
+    }
+    require(has_addend(step, 0) == has_addend(step, results),
+            "adds to a value or to its tangent, not to both");
   }
 
   // What is added to lies in the result's place; what only the first micro-step overwrites comes
@@ -166,6 +196,7 @@ class StepVerifier {
       }
       require(inner.workspace.bytes == 0 || lies_in(inner.workspace, outer.workspace),
               "its workspace lies outside the body's");
+      duality(inner);
       for (size_t k = 0; k < inner.outputs.size(); ++k) body_result(outer, body, inner, k);
     }
     step_ = &outer;

@@ -1,5 +1,6 @@
 #include "runtime/sim/scaling.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -18,21 +19,17 @@ std::string_view name_of(Bottleneck bottleneck) {
 }
 
 Bottleneck bottleneck_of(const StepSeconds& seconds) {
-  const double share =
-      seconds.communication > 0.0 ? seconds.exposed_communication() / seconds.communication : 0.0;
-  const std::array<std::pair<double, Bottleneck>, 6> parts = {{
-      {seconds.flops, Bottleneck::kCompute},
-      {seconds.dram, Bottleneck::kDram},
-      {seconds.launch, Bottleneck::kLaunch},
-      {share * seconds.intra, Bottleneck::kIntraLink},
-      {share * seconds.inter, Bottleneck::kInterLink},
-      {share * seconds.latency, Bottleneck::kLatency},
-  }};
-  auto most = parts.begin();
-  for (auto part = parts.begin(); part != parts.end(); ++part) {
-    if (part->first > most->first) most = part;
-  }
-  return most->second;
+  using Parts = std::array<std::pair<double, Bottleneck>, 3>;
+  const Parts compute = {{{seconds.flops, Bottleneck::kCompute},
+                          {seconds.dram, Bottleneck::kDram},
+                          {seconds.launch, Bottleneck::kLaunch}}};
+  const Parts communication = {{{seconds.intra, Bottleneck::kIntraLink},
+                                {seconds.inter, Bottleneck::kInterLink},
+                                {seconds.latency, Bottleneck::kLatency}}};
+  const Parts& parts = seconds.exposed_communication() > seconds.compute ? communication : compute;
+  return std::max_element(parts.begin(), parts.end(),
+                          [](const auto& a, const auto& b) { return a.first < b.first; })
+      ->second;
 }
 
 std::optional<double> link_factor_for(const Plan& plan, const Machine& machine, Algorithm algorithm,

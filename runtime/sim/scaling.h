@@ -19,8 +19,8 @@ enum class Bottleneck : uint8_t {
 };
 std::string_view name_of(Bottleneck bottleneck);
 
-// Of a plan that fits: where the largest share of full_overlap's seconds goes. Exposed
-// communication counts for each link as its share in all communication.
+// Of a plan that fits: the largest part of communication where more of full_overlap is exposed
+// communication than compute, else the largest part of compute.
 Bottleneck bottleneck_of(const StepSeconds& seconds);
 
 // The smallest factor of the links' bandwidth (between nodes where the ranks are on several, else

@@ -12,22 +12,18 @@ namespace {
 // How the MPI transport cuts what it sends to one rank (comm/mpi).
 constexpr int64_t kMostMessageBytes = int64_t{64} << 20;
 
-int64_t pieces(int64_t whole, int64_t part) {
-  return whole == 0 ? 1 : (whole + part - 1) / part;
-}
-
 Transfer transfer_of(const Step& step, const Plan& plan) {
   const bool by_messages = plan.transport == Transport::kMpi;
   switch (step.op) {
     case Op::kAllGather: {
       const int64_t shard = step.inputs[0].bytes;
-      return {shard, by_messages ? pieces(shard, kMostMessageBytes) : 1};
+      return {shard, by_messages ? ceil_div(shard, kMostMessageBytes) : 1};
     }
     case Op::kReduceScatter: {
       const Operand& shard = step.outputs[0];
       const int64_t elements = shard.shape.elements();
       const int64_t block = reduce_scatter_block_elements(plan.ranks, elements, shard.dtype);
-      return {shard.bytes, by_messages ? pieces(elements, block) : 1};
+      return {shard.bytes, by_messages ? ceil_div(elements, block) : 1};
     }
     case Op::kAllReduce: return {step.inputs[0].shape.elements() * size_of(DType::kF64), 1};
     default: throw InternalError("not a transfer", step.name);
@@ -58,9 +54,10 @@ class Walk {
       free = start + duration(program, step, runs, seconds, out);
       timeline.spans[i] = {start, free};
     }
-    // A program ends with its last transfer.
-    seconds.full_overlap = *std::max_element(stream_end.begin(), stream_end.end());
+    // A program ends with its last transfer. The bounds hold but for rounding, and then exactly.
+    const double end = *std::max_element(stream_end.begin(), stream_end.end());
     seconds.no_overlap = seconds.compute + seconds.communication;
+    seconds.full_overlap = std::clamp(end, seconds.compute, seconds.no_overlap);
     accumulate(seconds, runs, out.seconds);
     out.timelines.push_back(std::move(timeline));
   }

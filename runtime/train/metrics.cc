@@ -86,9 +86,6 @@ Json planned_json(const Plan& plan, const std::vector<std::string>& programs, in
   return {{"memory", memory_json(plan, programs, rank)}, {"traffic", planned_traffic(totals)}};
 }
 
-namespace {
-
-// Bytes of a rank's slots for z * (H z): sums, or averages of them.
 int64_t hessian_bytes(const Plan& plan) {
   int64_t bytes = 0;
   for (const Slot& slot : plan.slots) {
@@ -96,8 +93,6 @@ int64_t hessian_bytes(const Plan& plan) {
   }
   return bytes;
 }
-
-}  // namespace
 
 Json plan_json(const Plan& plan, double run_total_flops) {
   std::vector<std::string> programs;

@@ -19,6 +19,9 @@ namespace memwall {
 nlohmann::ordered_json planned_json(const Plan& plan, const std::vector<std::string>& programs,
                                     int64_t rank, bool curvature);
 
+// Bytes of a rank's slots for z * (H z): sums, or averages of them. Part of the gradients.
+int64_t hessian_bytes(const Plan& plan);
+
 // `plan --json`: transport, parameters, ranks, zero_stage, plan_hash, memory (of all programs, on
 // rank 0), traffic (of a step that measures curvature, where some do), traffic_between (of one that
 // does not), hessian (bytes of sums or averages of z * (H z), part of the gradients), flops,

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -35,22 +36,46 @@ bool all_finite(const Tensor& t) {
   return true;
 }
 
-// Remembers the first step whose results are not finite. Results of transfers still on their way
-// are seen by whoever reads them.
+// Remembers the first step whose results are not finite. A transfer's are looked at when something
+// has waited for it, or at the end.
 class FiniteCheck : public StepObserver {
  public:
-  explicit FiniteCheck(const Executor& executor) : executor_(executor) {}
+  FiniteCheck(const Executor& executor, bool tangents) : executor_(executor), tangents_(tangents) {}
+
+  void before(const Program& program, size_t step) override {
+    for (int32_t waited : program.steps[step].waits) {
+      const auto w = static_cast<size_t>(waited);
+      if (program.steps[w].stream == Stream::kCommunication) look_at(program, w);
+    }
+  }
   void after(const Program& program, size_t step) override {
-    const Step& s = program.steps[step];
-    if (found_ || s.stream != Stream::kCompute) return;
-    for (const Operand& o : s.outputs) {
-      if (!all_finite(executor_.operand(o))) found_ = step;
+    if (program.steps[step].stream == Stream::kCompute) look_at(program, step);
+  }
+  // The program has run.
+  void finish(const Program& program) {
+    for (size_t i = 0; i < program.steps.size() && !found_; ++i) {
+      const Step& s = program.steps[i];
+      const bool kept =
+          std::any_of(program.results.begin(), program.results.end(),
+                      [&](const SlotResult& r) { return r.where.value == s.outputs[0].value; });
+      if (s.stream == Stream::kCommunication && kept) look_at(program, i);
     }
   }
   std::optional<size_t> found() const { return found_; }
 
  private:
+  void look_at(const Program& program, size_t step) {
+    const Step& s = program.steps[step];
+    const bool of_tangents = s.tangent || s.name.find("/curvature/") != std::string::npos;
+    if (found_ || (of_tangents && !tangents_)) return;
+    const size_t results = s.dual && !tangents_ ? s.outputs.size() / 2 : s.outputs.size();
+    for (size_t k = 0; k < results; ++k) {
+      if (!all_finite(executor_.operand(s.outputs[k]))) found_ = step;
+    }
+  }
+
   const Executor& executor_;
+  bool tangents_;
   std::optional<size_t> found_;
 };
 
@@ -67,17 +92,18 @@ std::pair<int64_t, size_t> earliest(Communicator& comm, const std::optional<size
 
 }  // namespace
 
-std::string find_overflow(Executor& executor, bool curvature,
+std::string find_overflow(Executor& executor, bool curvature, bool of_curvature,
                           const std::function<void(const ProgramRun&)>& feed) {
   const Plan& plan = executor.plan();
   for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, curvature)) {
     if (run.program.starts_with("update")) break;
     const Program& program = plan.program(run.program);
-    FiniteCheck check(executor);
+    FiniteCheck check(executor, of_curvature);
     feed(run);
     executor.set_observer(&check);
     executor.run(program, run.micro_step);
     executor.set_observer(nullptr);
+    check.finish(program);
     const auto [step, rank] = earliest(executor.comm(), check.found());
     if (step >= 0) {
       return fmt::format("{} (rank {}, micro-step {})",

@@ -9,11 +9,12 @@
 
 namespace memwall {
 
-// Collective. `curvature`: of a step that measures it; `feed` prepares the input of a run. Returns,
-// on every rank the same, "NAME (rank R, micro-step A)" of the first step in the order of execution
-// whose result is not finite on some rank; empty where none is. Overwrites gradients and the loss
-// sum.
-std::string find_overflow(Executor& executor, bool curvature,
+// Collective. `curvature`: of a step that measures it; `of_curvature`:
+// tangents count too, else values only (a chunk's results always do); `feed` prepares the input of
+// a run. Returns, on every rank the same, "NAME (rank R, micro-step A)" of the first step in the
+// order of execution whose result is not finite on some rank; empty where none is. Overwrites
+// gradients and the loss sum.
+std::string find_overflow(Executor& executor, bool curvature, bool of_curvature,
                           const std::function<void(const ProgramRun&)>& feed);
 
 }  // namespace memwall

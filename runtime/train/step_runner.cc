@@ -131,8 +131,9 @@ StepReport StepRunner::run(int64_t step, const StepState& state, const StepReque
   return report;
 }
 
-std::string StepRunner::overflow_origin(int64_t step) {
-  return find_overflow(executor_, measuring_, [&](const ProgramRun& run) { prepare(step, run); });
+std::string StepRunner::overflow_origin(int64_t step, Overflow overflow) {
+  return find_overflow(executor_, measuring_, overflow == Overflow::kCurvature,
+                       [&](const ProgramRun& run) { prepare(step, run); });
 }
 
 Overflow overflow_of(const StepReport& report) {

@@ -56,7 +56,7 @@ class StepRunner {
   // `step` counts from 0. Whether it measures curvature: after every so many applied steps.
   StepReport run(int64_t step, const StepState& state, const StepRequests& requests);
   // Where the last step's overflow began (overflow.h); `step` as given to run. Collective.
-  std::string overflow_origin(int64_t step);
+  std::string overflow_origin(int64_t step, Overflow overflow);
 
   double tokens() const;  // a step, over all ranks
   // What a step runs, in that order, each once.

@@ -107,7 +107,7 @@ class Run {
     int64_t& named_at = of_curvature ? curvature_named_at_ : gradient_named_at_;
     if (!hopeless && named_at >= 0 && result_.step - named_at < loss.growth_interval) return;
     named_at = result_.step;
-    std::string origin = steps_.overflow_origin(result_.step - 1);
+    std::string origin = steps_.overflow_origin(result_.step - 1, overflow);
     if (origin.empty()) {
       origin = of_curvature ? "the sum of z * (H z) over ranks" : "the sum of gradients over ranks";
     }

@@ -29,7 +29,8 @@ TEST_F(Command, HelpAndVersion) {
   EXPECT_EQ(place.memwall({"--help"}).exit_code, 0);
   const std::vector<std::vector<std::string>> verbs = {
       {"train", "CONFIG", "--set", "--run-dir", "--resume"},
-      {"plan", "CONFIG", "--ranks", "--set", "--json", "--dump", "--check"},
+      {"plan", "CONFIG", "--ranks", "--set", "--json", "--dump", "--check", "--cluster"},
+      {"simulate", "CONFIG", "--cluster", "--ranks", "--what-if", "--algorithm", "--set", "--json"},
       {"fit", "CONFIG", "--ranks", "--budget", "--vary", "--set", "--json"},
       {"eval", "RUN", "--json"},
       {"generate", "RUN", "--prompt", "--tokens", "--temperature", "--top-k", "--top-p", "--seed"},
@@ -58,7 +59,7 @@ TEST_F(Command, WrongWords) {
   expect_error(place.memwall({"plan", "tiny.textproto", "--ranks", "2", "--json", "--dump"}), 2,
                {"--json", "--dump"});
   expect_error(place.memwall({"plan", "tiny.textproto", "--ranks", "2", "--cluster", "c"}), 2,
-               {"--cluster", "later"});
+               {"c: cannot read the cluster"});
 }
 
 TEST_F(Command, WrongConfiguration) {

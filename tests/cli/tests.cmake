@@ -8,6 +8,7 @@ memwall_test(hessian_svg_test ROOMS cli LABELS cli)
 memwall_test(search_test ROOMS cli LABELS cli)
 memwall_test(collective_bench_test ROOMS cli RANKS 1 3 LABELS cli)
 foreach(name bench_test command_test fit_test hessian_command_test plan_command_test run_command_test
+    simulate_command_test
     tokenize_command_test)
   memwall_test(${name} ROOMS base LABELS cli LIBRARIES nlohmann_json::nlohmann_json)
   target_compile_definitions(${name} PRIVATE MEMWALL_BINARY="$<TARGET_FILE:memwall>")

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "runtime/graph/ops/op_rules.h"
 #include "runtime/graph/rewrite.h"
 #include "runtime/model/gpt2.h"
 #include "runtime/passes/evict.h"
@@ -200,6 +201,14 @@ TEST(Checkpointing, RefusesPatternsThatKeepNothing) {
   }
   for (const char* pattern : {"block0/attn/qkv", "*/attention", "block1/*"}) {
     EXPECT_NO_THROW(evicted_by(policy(pattern), graph)) << pattern;
+  }
+}
+
+TEST(OpRules, RunOnDualNumbersWhereAKernelDoes) {
+  for (size_t op = 0; op < kOpCount; ++op) {
+    const auto which = static_cast<Op>(op);
+    EXPECT_EQ(rules_of(which).tangent == TangentRule::kDual, runs_on_duals(which))
+        << op_name(which);
   }
 }
 

@@ -1,3 +1,6 @@
 memwall_test(nanogpt_test ROOMS base LABELS long LIBRARIES nlohmann_json::nlohmann_json)
 add_dependencies(nanogpt_test memwall)
 target_compile_definitions(nanogpt_test PRIVATE MEMWALL_BINARY="$<TARGET_FILE:memwall>")
+memwall_test(trillion_test ROOMS base LABELS long LIBRARIES nlohmann_json::nlohmann_json)
+add_dependencies(trillion_test memwall)
+target_compile_definitions(trillion_test PRIVATE MEMWALL_BINARY="$<TARGET_FILE:memwall>")

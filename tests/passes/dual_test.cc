@@ -2,8 +2,11 @@
 // and without recomputation, and beside an unchanged gradient.
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "comm/self/self_communicator.h"
 #include "runtime/base/rng.h"
+#include "runtime/plan/verify.h"
 #include "tests/support/poison.h"
 #include "tests/support/tiny_run.h"
 
@@ -288,6 +291,41 @@ TEST(DualStep, SumsOverProbesEqualDifferencesOfGradients) {
   }
   EXPECT_GT(norm(expected), 1e-3);
   EXPECT_LT(distance(sums, expected), 1e-7 * norm(expected));
+}
+
+// What the plan's verifier must not let pass: tangents forgotten, exchanged in kind, or not added
+// to.
+TEST(DualPlan, MutantsAreRefused) {
+  CompileSettings settings;
+  settings.evaluate = false;
+  settings.optimizer = AdaHessianSettings{};
+  const Plan plan = compile(Gpt2(tiny_spec(DType::kF16)), settings);
+  ASSERT_NO_THROW(verify_plan(plan));
+  int tried = 0;
+  const auto refused = [&](const Plan& mutant, const Step& step, const char* what) {
+    ++tried;
+    EXPECT_THROW(verify_plan(mutant), InputError) << what << " " << step.name;
+  };
+  for (size_t p = 0; p < plan.programs.size(); ++p) {
+    for (size_t i = 0; i < plan.programs[p].steps.size(); ++i) {
+      const Step& step = plan.programs[p].steps[i];
+      const auto mutate = [&](const char* what, const std::function<void(Step&)>& change) {
+        Plan mutant = plan;
+        change(mutant.programs[p].steps[i]);
+        refused(mutant, step, what);
+      };
+      if (!step.dual) continue;
+      mutate("plain", [](Step& s) { s.dual = false; });
+      mutate("without a tangent", [](Step& s) { s.inputs.pop_back(); });
+      mutate("without a result's tangent", [](Step& s) { s.outputs.pop_back(); });
+      const size_t half = step.outputs.size() / 2;
+      if (step.addends.size() > half && step.addends[half].bytes > 0) {
+        mutate("tangent added to nothing", [&](Step& s) { s.addends[half] = {}; });
+        mutate("tangent added to another part", [&](Step& s) { s.addends[half].start += 64; });
+      }
+    }
+  }
+  EXPECT_GT(tried, 40);
 }
 
 }  // namespace

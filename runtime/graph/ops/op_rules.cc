@@ -106,11 +106,6 @@ int64_t flops_of(const Graph& graph, const Node& node) {
   return (*flops)(graph, node) * (node.dual ? 3 : 1);
 }
 
-int64_t tangent_flops_of(const Graph& graph, const Node& node) {
-  const int64_t flops = flops_of(graph, node);
-  return node.tangent ? flops : node.dual ? flops / 3 * 2 : 0;
-}
-
 namespace ops {
 
 Placement joined_placement(const Graph& graph, const Node& node) {

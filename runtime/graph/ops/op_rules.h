@@ -45,10 +45,9 @@ const OpRules& rules_of(Op op);
 Node without_tangents(const Graph& graph, const Node& node);
 // The rules' in_place; of a dual node also among tangents.
 std::vector<std::pair<int32_t, int32_t>> in_place_pairs(const Graph& graph, const Node& node);
-// Floating-point operations of one execution, and how many of them are a tangent's: of a dual node
-// two thirds, for a product of dual numbers takes three.
+// Floating-point operations of one execution; of a dual node three times the op's, for a product of
+// dual numbers takes three.
 int64_t flops_of(const Graph& graph, const Node& node);
-int64_t tangent_flops_of(const Graph& graph, const Node& node);
 
 // Emits cotangents while vjp walks a graph backward (passes/vjp.h). All indices are positions among
 // the node's inputs or outputs.

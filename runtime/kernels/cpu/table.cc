@@ -50,22 +50,6 @@ constexpr std::array<Kernel, kOpCount> cpu_kernels() {
 
 constexpr std::array<Kernel, kOpCount> kKernels = cpu_kernels();
 
-// Those that compute tangents too (KernelCall::dual).
-constexpr bool has_dual(Op op) {
-  switch (op) {
-    case Op::kLayerNorm:
-    case Op::kLayerNormGrad:
-    case Op::kLayerNormScaleGrad:
-    case Op::kGelu:
-    case Op::kGeluGrad:
-    case Op::kCausalSoftmax:
-    case Op::kSoftmaxGrad:
-    case Op::kCrossEntropy:
-    case Op::kCrossEntropyGrad: return true;
-    default: return false;
-  }
-}
-
 template <size_t kOp>
 void values_only(const KernelCall& call) {
   if (call.dual) {
@@ -86,7 +70,7 @@ constexpr std::array<Kernel, kOpCount> kValuesOnly =
 
 Kernel cpu_kernel(Op op) {
   const auto i = static_cast<size_t>(op);
-  return kKernels[i] == nullptr || has_dual(op) ? kKernels[i] : kValuesOnly[i];
+  return kKernels[i] == nullptr || runs_on_duals(op) ? kKernels[i] : kValuesOnly[i];
 }
 
 }  // namespace memwall

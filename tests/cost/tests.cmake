@@ -1,0 +1,1 @@
+memwall_test(cost_test ROOMS cost comm LABELS cost)
