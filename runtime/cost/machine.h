@@ -11,11 +11,13 @@ namespace memwall {
 
 struct GemmFlops {  // FLOP/s of a device's matrix products, 0: not known
   double fp64 = 0.0, fp32 = 0.0, fp16 = 0.0, bf16 = 0.0;
+  bool operator==(const GemmFlops&) const = default;
 };
 
 struct Link {
   double bandwidth = 0.0;        // bytes/s
   double latency_seconds = 0.0;  // of a message
+  bool operator==(const Link&) const = default;
 };
 
 struct Machine {
@@ -29,6 +31,7 @@ struct Machine {
   Link link;                    // from a device to the others of its node
   int64_t nics = 0;             // of a node, shared by its ranks; 0: there is one node only
   Link nic;                     // of one NIC
+  bool operator==(const Machine&) const = default;
 };
 
 // Factors of a machine's rates.

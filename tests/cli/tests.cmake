@@ -1,6 +1,7 @@
 memwall_test(sampling_test ROOMS cli LABELS cli)
 memwall_test(text_test ROOMS cli LABELS cli)
 memwall_test(cores_test ROOMS cli LABELS cli)
+memwall_test(machine_test ROOMS cli LABELS cli)
 memwall_test(settings_test ROOMS cli LABELS cli)
 memwall_test(run_folder_test ROOMS cli RANKS 1 2 LABELS cli)
 memwall_test(every_field_test ROOMS cli LABELS cli)
