@@ -226,8 +226,9 @@ ValueId ParameterSharding::unit_buffer(const Scope& scope, int64_t unit) {
   } else if (direction_ == Direction::kSigns) {
     UnitAttributes a = attributes(unit, 1);
     a.seed = settings_.direction_seed;
-    directions_[entry->second] = at.emit("signs", Op::kSign, a, {state(scope, SlotKind::kScalars)},
-                                         graph_.type(entry->second));
+    const ValueId scalars = state(scope, SlotKind::kScalars);
+    const Type type = graph_.type(entry->second);
+    directions_[entry->second] = at.emit("signs", Op::kSign, a, {scalars}, type);
   }
   return entry->second;
 }
