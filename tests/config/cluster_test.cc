@@ -8,6 +8,7 @@
 #include <string>
 
 #include "runtime/base/error.h"
+#include "tests/config/config_fixture.h"
 #include "tests/data/temporary_folder.h"
 
 namespace memwall::test {
@@ -48,17 +49,7 @@ class ClusterFile : public testing::Test {
   }
   // The message, the file's folder taken off; "" for none.
   std::string error_of(const std::string& from, const std::string& to) {
-    try {
-      load(from, to);
-    } catch (const InputError& error) {
-      std::string message = error.what();
-      const std::string folder = file_.substr(0, file_.rfind('/') + 1);
-      for (size_t at; (at = message.find(folder)) != std::string::npos;) {
-        message.erase(at, folder.size());
-      }
-      return message;
-    }
-    return "";
+    return input_error_of(file_, [&] { load(from, to); });
   }
 
  private:

@@ -13,6 +13,22 @@
 
 namespace memwall {
 
+// The message of the InputError that `action` throws, the folder of `file` taken off; "" for none.
+template <class Action>
+std::string input_error_of(const std::string& file, const Action& action) {
+  try {
+    action();
+  } catch (const InputError& error) {
+    std::string message = error.what();
+    const std::string folder = file.substr(0, file.rfind('/') + 1);
+    for (size_t at; (at = message.find(folder)) != std::string::npos;) {
+      message.erase(at, folder.size());
+    }
+    return message;
+  }
+  return "";
+}
+
 class ConfigTest : public testing::Test {
  protected:
   // Each field stands on a line of its own: the tests name the lines.
@@ -55,17 +71,7 @@ class ConfigTest : public testing::Test {
 
   template <class Action>
   std::string message_of(Action action) {
-    try {
-      action();
-    } catch (const InputError& error) {
-      std::string message = error.what();
-      const std::string folder = file_.substr(0, file_.rfind('/') + 1);
-      for (size_t at; (at = message.find(folder)) != std::string::npos;) {
-        message.erase(at, folder.size());
-      }
-      return message;
-    }
-    return "";
+    return input_error_of(file_, action);
   }
 
  private:
