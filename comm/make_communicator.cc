@@ -8,28 +8,64 @@
 
 namespace memwall {
 
-Transport choose_transport(std::optional<Transport> asked, int64_t ranks, int64_t ranks_on_host) {
-  if (ranks == 1) return Transport::kMpi;
-  const bool one_host = ranks_on_host == ranks;
-  if (!asked) {
-    return one_host && ranks <= kMostRanksSharing ? Transport::kSharedMemory : Transport::kMpi;
+Hosting hosting_of(const MpiSession* session) {
+  if (session == nullptr) return {};
+  return {session->size(), session->ranks_on_host(), session->ranks_a_node()};
+}
+
+namespace {
+
+Transport choose_transport(const FabricRequest& asked, const Hosting& hosting) {
+  const bool one_host = hosting.ranks_on_host == hosting.ranks;
+  const bool pairwise = !asked.algorithm || *asked.algorithm == Algorithm::kPairwise;
+  if (!asked.transport) {
+    return one_host && pairwise && hosting.ranks <= kMostRanksSharing ? Transport::kSharedMemory
+                                                                      : Transport::kMpi;
   }
-  if (*asked == Transport::kMpi || one_host) return *asked;
-  throw InputError("transport SHARED_MEMORY needs all " + std::to_string(ranks) +
-                       " ranks on one host, but only " + std::to_string(ranks_on_host) +
+  if (*asked.transport == Transport::kMpi) return Transport::kMpi;
+  if (!pairwise) {
+    throw InputError("transport SHARED_MEMORY has no algorithm but PAIRWISE", "",
+                     "choose transport AUTO or MPI, or algorithm AUTO or PAIRWISE");
+  }
+  if (one_host) return *asked.transport;
+  throw InputError("transport SHARED_MEMORY needs all " + std::to_string(hosting.ranks) +
+                       " ranks on one host, but only " + std::to_string(hosting.ranks_on_host) +
                        " are on this one",
                    "", "choose AUTO or MPI, or start all ranks on one host");
 }
 
-std::unique_ptr<Communicator> make_communicator(const MpiSession* session, double timeout_seconds,
-                                                Transport transport) {
-  if (session == nullptr || session->size() == 1) return std::make_unique<SelfCommunicator>();
-  if (choose_transport(transport, session->size(), session->ranks_on_host()) == Transport::kMpi) {
-    return std::make_unique<MpiCommunicator>(*session,
-                                             MpiOptions{.timeout_seconds = timeout_seconds});
+}  // namespace
+
+Fabric choose_fabric(const FabricRequest& asked, const Hosting& hosting) {
+  if (hosting.ranks == 1) return {};
+  const Transport transport = choose_transport(asked, hosting);
+  if (transport == Transport::kSharedMemory) return {transport, hosting.ranks};
+  if (asked.algorithm == Algorithm::kTwoLevel) {
+    if (hosting.ranks_a_node == 1 && hosting.ranks_on_host > 1) {
+      throw InputError(
+          "algorithm TWO_LEVEL needs the same number of ranks on every host, one host's following "
+          "each other, but " +
+              std::to_string(hosting.ranks_on_host) + " of " + std::to_string(hosting.ranks) +
+              " are on this one",
+          "", "start them so (mpirun --map-by slot, equal slots), or choose AUTO or RING");
+    }
+    return {transport, hosting.ranks_a_node};
   }
-  return std::make_unique<SharedCommunicator>(*session,
-                                              SharedOptions{.timeout_seconds = timeout_seconds});
+  const bool several_hosts = hosting.ranks_a_node < hosting.ranks;
+  return {transport, !asked.algorithm && several_hosts ? hosting.ranks_a_node : 1};
+}
+
+std::unique_ptr<Communicator> make_communicator(const MpiSession* session, double timeout_seconds,
+                                                const Fabric& fabric) {
+  if (session == nullptr || session->size() == 1) return std::make_unique<SelfCommunicator>();
+  if (fabric.transport == Transport::kSharedMemory) {
+    return std::make_unique<SharedCommunicator>(*session,
+                                                SharedOptions{.timeout_seconds = timeout_seconds});
+  }
+  return std::make_unique<MpiCommunicator>(
+      *session, MpiOptions{.timeout_seconds = timeout_seconds,
+                           .progress_thread = session->ranks_on_host() < session->size(),
+                           .ranks_a_node = static_cast<int>(fabric.window_ranks)});
 }
 
 }  // namespace memwall

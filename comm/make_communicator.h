@@ -13,16 +13,30 @@ namespace memwall {
 // memory is asked for.
 constexpr int64_t kMostRanksSharing = 16;
 
-// What a job of `ranks` ranks, of which `ranks_on_host` are on this host, uses: `asked`, or, where
-// nothing was (AUTO), shared memory for up to kMostRanksSharing ranks that are all on one host,
-// else MPI. (One rank needs none; MPI stands for it.) Throws an InputError where shared memory is
-// asked for and does not reach all ranks.
-Transport choose_transport(std::optional<Transport> asked, int64_t ranks, int64_t ranks_on_host);
+// What a configuration asks for; nullopt is AUTO.
+struct FabricRequest {
+  std::optional<Transport> transport;
+  std::optional<Algorithm> algorithm;
+};
 
-// Over `transport` where `session` (null: none) has several ranks, else of this process alone.
-// Throws as choose_transport. Collective. A wait in which nothing moves for `timeout_seconds` (0:
-// no limit) ends the job. `session` must outlive the communicator.
+// How a job's ranks lie on hosts. `ranks_a_node`: see MpiSession.
+struct Hosting {
+  int64_t ranks = 1, ranks_on_host = 1, ranks_a_node = 1;
+};
+Hosting hosting_of(const MpiSession* session);  // null: one process
+
+// Shared memory for up to kMostRanksSharing ranks that are all on one host, else MPI; over MPI
+// windows for the ranks of each host where two levels are asked for or may be chosen, that is,
+// between several hosts of several ranks each. (One rank needs nothing; MPI stands for it.) Throws
+// an InputError where what is asked for cannot be: shared memory that does not reach all ranks or
+// goes by another algorithm, two levels on hosts of unequal size.
+Fabric choose_fabric(const FabricRequest& asked, const Hosting& hosting);
+
+// Over `fabric`, as choose_fabric has it, where `session` (null: none) has several ranks, else of
+// this process alone. Collective. Between hosts a thread moves transfers while the caller computes.
+// A wait in which nothing moves for `timeout_seconds` (0: no limit) ends the job. `session` must
+// outlive the communicator. Throws a SharedError where windows do not fit the hosts' shared memory.
 std::unique_ptr<Communicator> make_communicator(const MpiSession* session, double timeout_seconds,
-                                                Transport transport = Transport::kMpi);
+                                                const Fabric& fabric = {});
 
 }  // namespace memwall

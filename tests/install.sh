@@ -9,7 +9,7 @@ build_packages=(
   protobuf-compiler libprotobuf-dev
   libdnnl-dev ocl-icd-opencl-dev  # oneDNN's CMake package looks for OpenCL
   libcli11-dev libfmt-dev nlohmann-json3-dev librandom123-dev libxxhash-dev libhwloc-dev
-  libsentencepiece-dev libpcre2-dev libeigen3-dev
+  libsentencepiece-dev libpcre2-dev libeigen3-dev libisal-dev libjs-chart.js
   libgtest-dev
 )
 

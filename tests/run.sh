@@ -43,7 +43,7 @@ while (($#)); do
   shift
 done
 
-install "${build_packages[@]}" clang-format
+install "${build_packages[@]}" clang-format iproute2  # iproute2: for memwall scale --link
 if [[ $deps_only == yes ]]; then exit 0; fi
 
 # Tests start mpirun themselves, also as root in a container.

@@ -1,16 +1,24 @@
 #include "comm/mpi/mpi_communicator.h"
 
 #include <algorithm>
-#include <exception>
+#include <chrono>
 #include <string>
-#include <thread>
 #include <utility>
+
+#include "comm/agree.h"
+#include "comm/mpi/ring_call.h"
 
 namespace memwall {
 
 namespace {
 
-constexpr int kTag = 1;  // the communicator is ours alone, and its messages match in order
+// How long the thread sleeps where nothing moves: at 1 Gbit/s 6 KB arrive meanwhile, a fraction of
+// the sockets' buffers.
+constexpr std::chrono::microseconds kNap{50};
+
+size_t places_for(int exchanges_in_flight, int ranks) {
+  return 2 * static_cast<size_t>(std::max(1, std::min(exchanges_in_flight, ranks - 1)));
+}
 
 }  // namespace
 
@@ -19,56 +27,121 @@ MpiCommunicator::MpiCommunicator(const MpiSession& session, const MpiOptions& op
       rank_(session.rank()),
       size_(session.size()),
       max_message_bytes_(options.max_message_bytes),
+      pairwise_places_(places_for(options.exchanges_in_flight, session.size())),
+      ranks_a_node_(options.ranks_a_node),
       exceptions_at_start_(std::uncaught_exceptions()),
       status_(session.rank(), session.size(), session.host()),
       termination_report_(status_),
       watchdog_(status_, options.timeout_seconds) {
   check(max_message_bytes_ >= 8 && max_message_bytes_ % 8 == 0 && options.exchanges_in_flight >= 1,
         "messages of whole doubles, at least one exchange in flight");
-  const int slots = std::max(1, std::min(options.exchanges_in_flight, size_ - 1));
-  const auto requests = static_cast<size_t>(2 * slots);
-  requests_.assign(requests, MPI_REQUEST_NULL);
-  messages_.resize(requests);
-  finished_.resize(requests);
-  statuses_.resize(requests);
+  check(ranks_a_node_ >= 1 && size_ % ranks_a_node_ == 0, "whole nodes");
   session_.check(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
   session_.check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  messages_.emplace(session_, comm_, std::max(pairwise_places_, kRingPlaces), ledger_, status_);
+  if (ranks_a_node_ > 1) open_windows(options);
+  if (options.progress_thread) {
+    thread_.emplace([this](const std::stop_token& stop) { serve(stop); });
+  }
 }
 
 // As with the session: an exception on its way out may be this rank's alone.
 MpiCommunicator::~MpiCommunicator() {
-  if (std::uncaught_exceptions() == exceptions_at_start_) MPI_Comm_free(&comm_);
+  thread_.reset();  // stops and joins
+  if (std::uncaught_exceptions() != exceptions_at_start_) return;
+  windows_.reset();
+  if (node_comm_ != MPI_COMM_NULL) MPI_Comm_free(&node_comm_);
+  MPI_Comm_free(&comm_);
+}
+
+// A node may lack the memory that the others have: then all ranks throw.
+void MpiCommunicator::open_windows(const MpiOptions& options) {
+  const int node = rank_ / ranks_a_node_;
+  session_.check(MPI_Comm_split(comm_, node, rank_, &node_comm_), "MPI_Comm_split");
+  const RankGroup group{&session_, node_comm_, rank_ % ranks_a_node_, ranks_a_node_,
+                        node * ranks_a_node_};
+  std::string shortage;
+  try {
+    windows_.emplace(group, options.windows, ledger_, status_);
+  } catch (const SharedError& error) {
+    shortage = session_.host() + ": " + error.what();
+  }
+  int mine = shortage.empty() ? size_ : rank_, first = size_;
+  session_.check(MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, comm_), "MPI_Allreduce");
+  if (first == size_) return;
+  windows_.reset();
+  shortage.resize(1024);
+  session_.check(
+      MPI_Bcast(shortage.data(), static_cast<int>(shortage.size()), MPI_CHAR, first, comm_),
+      "MPI_Bcast");
+  throw SharedError(shortage.c_str(), "", "or choose communication.algorithm RING",
+                    ExitCode::kBadInput);
+}
+
+int MpiCommunicator::ranks_a_node(Algorithm algorithm) const {
+  return algorithm == Algorithm::kTwoLevel ? ranks_a_node_ : 1;
 }
 
 Ticket MpiCommunicator::enqueue(Collective kind, int64_t payload_bytes,
-                                std::unique_ptr<Exchange> exchange) {
-  ++ledger_[kind].calls;
-  ledger_[kind].payload_bytes += payload_bytes;
-  queue_.push_back({kind, std::move(exchange)});
-  ++issued_;
-  progress();
+                                std::unique_ptr<MpiCall> call) {
+  {
+    const std::lock_guard lock(mutex_);
+    ++ledger_[kind].calls;
+    ledger_[kind].payload_bytes += payload_bytes;
+    queue_.push_back(std::move(call));
+    ++issued_;
+    while (step()) {
+    }
+  }
+  wake_.notify_one();
   return issued_;
 }
 
-Ticket MpiCommunicator::all_gather(const void* shard, void* whole, int64_t shard_bytes) {
-  return enqueue(Collective::kAllGather, size_ * shard_bytes,
-                 std::make_unique<AllGather>(rank_, shard, whole, shard_bytes, max_message_bytes_));
+Ticket MpiCommunicator::exchange(Collective kind, int64_t payload_bytes,
+                                 std::unique_ptr<Exchange> exchange) {
+  return enqueue(
+      kind, payload_bytes,
+      std::make_unique<PairwiseCall>(rank_, size_, kind, std::move(exchange), pairwise_places_));
+}
+
+Ticket MpiCommunicator::all_gather(const void* shard, void* whole, int64_t shard_bytes,
+                                   Algorithm algorithm) {
+  const int64_t payload = size_ * shard_bytes;
+  if (algorithm == Algorithm::kPairwise) {
+    return exchange(
+        Collective::kAllGather, payload,
+        std::make_unique<AllGather>(rank_, shard, whole, shard_bytes, max_message_bytes_));
+  }
+  const Ring ring(rank_, size_, ranks_a_node(algorithm));
+  return enqueue(Collective::kAllGather, payload,
+                 std::make_unique<RingGather>(ring, shard, whole, shard_bytes,
+                                              ring.places() > 1 ? &*windows_ : nullptr));
 }
 
 Ticket MpiCommunicator::reduce_scatter(const void* whole, void* shard, int64_t shard_elements,
-                                       DType dtype, void* receive) {
-  return enqueue(
-      Collective::kReduceScatter, size_ * shard_elements * size_of(dtype),
-      std::make_unique<ReduceScatter>(rank_, size_, whole, shard, shard_elements, dtype, receive));
+                                       DType dtype, void* receive, Algorithm algorithm) {
+  const int64_t payload = size_ * shard_elements * size_of(dtype);
+  if (algorithm == Algorithm::kPairwise) {
+    return exchange(Collective::kReduceScatter, payload,
+                    std::make_unique<ReduceScatter>(rank_, size_, whole, shard, shard_elements,
+                                                    dtype, receive));
+  }
+  const Ring ring(rank_, size_, ranks_a_node(algorithm));
+  return enqueue(Collective::kReduceScatter, payload,
+                 std::make_unique<RingScatter>(ring, whole, shard, shard_elements, dtype, receive,
+                                               ring.places() > 1 ? &*windows_ : nullptr));
 }
 
 Ticket MpiCommunicator::all_reduce(double* values, int64_t count, void* receive) {
-  return enqueue(
+  return exchange(
       Collective::kAllReduce, count * size_of(DType::kF64),
       std::make_unique<AllReduce>(rank_, size_, values, count, receive, max_message_bytes_));
 }
 
+// The thread's business where there is one.
 void MpiCommunicator::progress() {
+  if (thread_) return;
+  const std::lock_guard lock(mutex_);
   while (step()) {
   }
 }
@@ -77,116 +150,69 @@ void MpiCommunicator::progress() {
 // that more ranks than cores get on.
 void MpiCommunicator::wait(Ticket ticket) {
   check(ticket <= issued_, "wait for a collective that was not issued");
+  std::unique_lock lock(mutex_);
+  if (failure_) std::rethrow_exception(failure_);
   if (ticket <= completed_) return;
   const WaitScope scope(status_);
+  caller_waits_ = true;
   while (completed_ < ticket) {
-    if (!step()) std::this_thread::yield();
+    if (failure_) std::rethrow_exception(failure_);
+    if (step()) continue;
+    lock.unlock();
+    std::this_thread::yield();
+    lock.lock();
   }
+  caller_waits_ = false;
+  wake_.notify_one();
 }
 
 void MpiCommunicator::broadcast(void* data, int64_t bytes, int root) {
   check(root >= 0 && root < size_, "broadcast from a rank that does not exist");
-  wait(enqueue(Collective::kOther, bytes,
-               std::make_unique<Broadcast>(rank_, root, data, bytes, max_message_bytes_)));
+  wait(exchange(Collective::kOther, bytes,
+                std::make_unique<Broadcast>(rank_, root, data, bytes, max_message_bytes_)));
 }
 
 void MpiCommunicator::gather_bytes(const void* shard, void* whole, int64_t shard_bytes) {
-  wait(enqueue(Collective::kOther, size_ * shard_bytes,
-               std::make_unique<AllGather>(rank_, shard, whole, shard_bytes, max_message_bytes_)));
+  wait(exchange(Collective::kOther, size_ * shard_bytes,
+                std::make_unique<AllGather>(rank_, shard, whole, shard_bytes, max_message_bytes_)));
 }
 
 // Moves the front call by what can be done without blocking. False: nothing moved.
 bool MpiCommunicator::step() {
   if (queue_.empty()) return false;
-  Call& call = queue_.front();
+  MpiCall& call = *queue_.front();
   if (!started_) {
-    call.exchange->start();
+    call.start();
     started_ = true;
   }
-  if (block_ == call.exchange->blocks()) {
+  if (call.is_done()) {
     queue_.pop_front();
-    ++completed_;
+    note_completed(++completed_);
     started_ = false;
-    block_ = 0;
     return true;
   }
-  post_exchanges(call);
-  if (std::any_of(requests_.begin(), requests_.end(),
-                  [](MPI_Request request) { return request != MPI_REQUEST_NULL; })) {
-    return collect_finished();
-  }
-  call.exchange->finish(block_++);
-  next_distance_ = 1;
+  if (!call.step(*messages_)) return false;
+  status_.moved();
   return true;
 }
 
-void MpiCommunicator::post_exchanges(const Call& call) {
-  for (size_t slot = 0; slot < requests_.size() && next_distance_ < size_; slot += 2) {
-    while (requests_[slot] == MPI_REQUEST_NULL && requests_[slot + 1] == MPI_REQUEST_NULL &&
-           next_distance_ < size_) {
-      const int to = (rank_ + next_distance_) % size_;
-      const int from = (rank_ - next_distance_ + size_) % size_;
-      ++next_distance_;
-      receive(from, call.exchange->incoming(block_, from), slot);
-      send(call.kind, to, call.exchange->outgoing(block_, to), slot + 1);
+// The thread's loop: sleeps where there is nothing to move, or the caller does it.
+void MpiCommunicator::serve(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  try {
+    while (!stop.stop_requested()) {
+      if (queue_.empty() || caller_waits_) {
+        wake_.wait(lock, stop, [&] { return !queue_.empty() && !caller_waits_; });
+        continue;
+      }
+      const bool moved = step();
+      lock.unlock();
+      if (!moved) std::this_thread::sleep_for(kNap);
+      lock.lock();
     }
+  } catch (...) {
+    failure_ = std::current_exception();
   }
-}
-
-bool MpiCommunicator::collect_finished() {
-  int count = 0;
-  const int result = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count,
-                                  finished_.data(), statuses_.data());
-  if (result == MPI_ERR_IN_STATUS) {
-    for (int i = 0; i < count; ++i) {
-      session_.check(statuses_[static_cast<size_t>(i)].MPI_ERROR, "MPI_Testsome");
-    }
-  }
-  session_.check(result, "MPI_Testsome");
-  if (count <= 0) return false;
-  check_finished(count);
-  for (int i = 0; i < count; ++i) {
-    status_.answered(messages_[static_cast<size_t>(finished_[static_cast<size_t>(i)])].peer);
-  }
-  return true;
-}
-
-// A longer message than expected fails in MPI; a shorter one must be found here.
-void MpiCommunicator::check_finished(int count) const {
-  for (int i = 0; i < count; ++i) {
-    const int index = finished_[static_cast<size_t>(i)];
-    if (index % 2 != 0) continue;  // a send
-    const Message& message = messages_[static_cast<size_t>(index)];
-    int bytes = 0;
-    session_.check(MPI_Get_count(&statuses_[static_cast<size_t>(i)], MPI_BYTE, &bytes),
-                   "MPI_Get_count");
-    if (bytes == message.bytes) continue;
-    throw InternalError("rank " + std::to_string(message.peer) + " sent " + std::to_string(bytes) +
-                            " bytes where " + std::to_string(message.bytes) +
-                            " were due: the ranks' collectives differ",
-                        session_.where());
-  }
-}
-
-// The one place where bytes leave this rank.
-void MpiCommunicator::send(Collective kind, int peer, std::span<const std::byte> data,
-                           size_t slot) {
-  if (data.empty()) return;
-  session_.check(MPI_Isend(data.data(), static_cast<int>(data.size()), MPI_BYTE, peer, kTag, comm_,
-                           &requests_[slot]),
-                 "MPI_Isend");
-  messages_[slot] = {peer, static_cast<int64_t>(data.size())};
-  ledger_[kind].wire_bytes += static_cast<int64_t>(data.size());
-  status_.expect(peer);
-}
-
-void MpiCommunicator::receive(int peer, std::span<std::byte> data, size_t slot) {
-  if (data.empty()) return;
-  session_.check(MPI_Irecv(data.data(), static_cast<int>(data.size()), MPI_BYTE, peer, kTag, comm_,
-                           &requests_[slot]),
-                 "MPI_Irecv");
-  messages_[slot] = {peer, static_cast<int64_t>(data.size())};
-  status_.expect(peer);
 }
 
 }  // namespace memwall

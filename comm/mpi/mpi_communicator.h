@@ -1,20 +1,29 @@
-// Collectives over Open MPI's non-blocking point-to-point calls, pairwise: in its k-th exchange of
-// a block rank r sends to r + k and receives from r - k (mod N). MPI's own collectives are not
-// used: their order of summation depends on sizes and versions. All ranks walk the same exchanges
-// of the same calls in the same order, so messages between two ranks match in order, and the
-// earliest unfinished exchange of the job is in flight on both sides: there is no deadlock, however
-// few are in flight at a time.
+// Collectives over Open MPI's non-blocking point-to-point calls. MPI's own collectives are not
+// used: their order of summation depends on sizes and versions. All ranks walk the same messages of
+// the same calls in the same order, so messages between two ranks match in order, and the earliest
+// unfinished exchange of the job is in flight on both sides: there is no deadlock, however few are
+// in flight at a time.
+//
+// Pairwise calls exchange with each other rank directly (mpi_call.h); rings and two levels are
+// ring_call.h's.
 #pragma once
 
 #include <mpi.h>
 
+#include <atomic>
+#include <condition_variable>
 #include <deque>
+#include <exception>
 #include <memory>
-#include <span>
+#include <mutex>
+#include <optional>
+#include <thread>
 
-#include "comm/exchange.h"
 #include "comm/gathering_communicator.h"
+#include "comm/mpi/messages.h"
+#include "comm/mpi/mpi_call.h"
 #include "comm/mpi/session.h"
+#include "comm/shared/window_queue.h"
 #include "comm/watchdog.h"
 
 namespace memwall {
@@ -23,11 +32,18 @@ struct MpiOptions {
   double timeout_seconds = 0.0;                   // 0: a wait may last forever
   int64_t max_message_bytes = int64_t{64} << 20;  // MPI's counts are int
   int exchanges_in_flight = 8;
+  // Moves transfers while the caller computes; else only calls of this class do. It takes part of a
+  // core from whoever computes there.
+  bool progress_thread = false;
+  // Ranks of a node for two levels, whose windows they share: they follow each other, on one host,
+  // and there are whole nodes of them. 1: two levels are a ring.
+  int ranks_a_node = 1;
+  WindowOptions windows{};
 };
 
 class MpiCommunicator final : public GatheringCommunicator {
  public:
-  // Collective. `session` must outlive it.
+  // Collective. `session` must outlive it. Throws a SharedError where a node's windows do not fit.
   MpiCommunicator(const MpiSession& session, const MpiOptions& options);
   ~MpiCommunicator() override;
   MpiCommunicator(const MpiCommunicator&) = delete;
@@ -36,9 +52,11 @@ class MpiCommunicator final : public GatheringCommunicator {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   Transport transport() const override { return Transport::kMpi; }
-  Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes) override;
+  int window_ranks() const override { return ranks_a_node_; }
+  Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes,
+                    Algorithm algorithm) override;
   Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
-                        void* receive) override;
+                        void* receive, Algorithm algorithm) override;
   Ticket all_reduce(double* values, int64_t count, void* receive) override;
   void progress() override;
   void wait(Ticket ticket) override;
@@ -47,48 +65,38 @@ class MpiCommunicator final : public GatheringCommunicator {
   const Ledger& ledger() const override { return ledger_; }
 
  private:
-  struct Call {
-    Collective kind;
-    std::unique_ptr<Exchange> exchange;
-  };
-  struct Message {  // in flight, beside its request
-    int peer = 0;
-    int64_t bytes = 0;
-  };
-
-  Ticket enqueue(Collective kind, int64_t payload_bytes, std::unique_ptr<Exchange> exchange);
+  Ticket enqueue(Collective kind, int64_t payload_bytes, std::unique_ptr<MpiCall> call);
+  Ticket exchange(Collective kind, int64_t payload_bytes, std::unique_ptr<Exchange> exchange);
   void gather_bytes(const void* shard, void* whole, int64_t shard_bytes) override;
+  void open_windows(const MpiOptions& options);
+  int ranks_a_node(Algorithm algorithm) const;
   bool step();
-  void post_exchanges(const Call& call);
-  bool collect_finished();
-  void check_finished(int count) const;
-  void send(Collective kind, int peer, std::span<const std::byte> data, size_t slot);
-  void receive(int peer, std::span<std::byte> data, size_t slot);
+  void serve(const std::stop_token& stop);
 
   const MpiSession& session_;
   const int rank_, size_;
   const int64_t max_message_bytes_;
-  MPI_Comm comm_ = MPI_COMM_NULL;
-  Ledger ledger_;
+  const size_t pairwise_places_;
+  const int ranks_a_node_;
   const int exceptions_at_start_;
-
-  std::deque<Call> queue_;  // the front one is call number completed_ + 1
-  Ticket issued_ = 0, completed_ = 0;
-
-  // How far the front call is.
-  bool started_ = false;
-  int64_t block_ = 0;
-  int next_distance_ = 1;  // k of the next exchange to post
-
-  // Exchange slot i holds a receive at 2 i and a send at 2 i + 1.
-  std::vector<MPI_Request> requests_;
-  std::vector<Message> messages_;
-  std::vector<int> finished_;  // scratch of collect_finished()
-  std::vector<MPI_Status> statuses_;
-
+  MPI_Comm comm_ = MPI_COMM_NULL, node_comm_ = MPI_COMM_NULL;
+  Ledger ledger_;
   WaitStatus status_;
   TerminationReport termination_report_;
   Watchdog watchdog_;
+  std::optional<MpiMessages> messages_;
+  std::optional<WindowQueue> windows_;  // of the node
+
+  // Whoever holds the lock may move the calls; the queue's front is number completed_ + 1.
+  std::mutex mutex_;
+  std::deque<std::unique_ptr<MpiCall>> queue_;
+  Ticket issued_ = 0, completed_ = 0;
+  bool started_ = false;  // the front one
+
+  std::condition_variable_any wake_;
+  bool caller_waits_ = false;           // and moves the calls itself
+  std::exception_ptr failure_;          // of the thread
+  std::optional<std::jthread> thread_;  // last: it uses the members above
 };
 
 }  // namespace memwall

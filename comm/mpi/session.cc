@@ -41,18 +41,30 @@ bool launched_by_mpi() {
 
 MpiSession::MpiSession() : host_(host_name()), exceptions_at_start_(std::uncaught_exceptions()) {
   int provided = MPI_THREAD_SINGLE;
-  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
   check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
   check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
-  if (provided < MPI_THREAD_FUNNELED) {
-    throw Error("this MPI does not support MPI_THREAD_FUNNELED", where());
+  if (provided < MPI_THREAD_SERIALIZED) {
+    throw Error("this MPI does not support MPI_THREAD_SERIALIZED", where());
   }
+  find_neighbours();
+}
+
+void MpiSession::find_neighbours() {
   MPI_Comm host_comm = MPI_COMM_NULL;
   check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &host_comm),
         "MPI_Comm_split_type");
   check(MPI_Comm_size(host_comm, &ranks_on_host_), "MPI_Comm_size");
+  int place = 0;
+  check(MPI_Comm_rank(host_comm, &place), "MPI_Comm_rank");
   check(MPI_Comm_free(&host_comm), "MPI_Comm_free");
+  // Even where every rank finds itself in the block of its host.
+  const int even = rank_ % ranks_on_host_ == place ? ranks_on_host_ : 0;
+  int least = 0, most = 0;
+  check(MPI_Allreduce(&even, &least, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD), "MPI_Allreduce");
+  check(MPI_Allreduce(&even, &most, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD), "MPI_Allreduce");
+  ranks_a_node_ = least == most && least > 0 ? least : 1;
 }
 
 MpiSession::~MpiSession() {

@@ -1,4 +1,5 @@
-// This process as a rank of an MPI job. The thread that makes the session is the one that owns MPI.
+// This process as a rank of an MPI job. One thread at a time calls MPI: the one that made the
+// session, or, under its communicator's lock, the one that moves transfers.
 #pragma once
 
 #include <string>
@@ -10,9 +11,9 @@ namespace memwall {
 // Whether mpirun or srun started this process: only then need MPI be initialised.
 bool launched_by_mpi();
 
-// MPI_Init_thread(MPI_THREAD_FUNNELED) ... MPI_Finalize; at most one in a process. MPI calls return
-// their errors. A session destroyed by an exception on its way out leaves MPI unfinished, as the
-// other ranks may never come to finalise it: mpirun then ends the job.
+// MPI_Init_thread(MPI_THREAD_SERIALIZED) ... MPI_Finalize; at most one in a process. MPI calls
+// return their errors. A session destroyed by an exception on its way out leaves MPI unfinished, as
+// the other ranks may never come to finalise it: mpirun then ends the job.
 class MpiSession {
  public:
   MpiSession();
@@ -24,6 +25,8 @@ class MpiSession {
   int size() const { return size_; }
   int ranks_on_host() const { return ranks_on_host_; }
   const std::string& host() const { return host_; }
+  // Where all hosts have equally many ranks, and a host's follow each other: that many; else 1.
+  int ranks_a_node() const { return ranks_a_node_; }
 
   // Throws an Error that names the call, its failure, the rank and the host, unless `status` is
   // MPI_SUCCESS.
@@ -31,7 +34,9 @@ class MpiSession {
   std::string where() const;  // "rank 3 on node7"
 
  private:
-  int rank_ = 0, size_ = 1, ranks_on_host_ = 1;
+  void find_neighbours();
+
+  int rank_ = 0, size_ = 1, ranks_on_host_ = 1, ranks_a_node_ = 1;
   std::string host_;
   int exceptions_at_start_;
 };

@@ -15,17 +15,19 @@ void copy(const void* from, void* to, int64_t bytes) {
 Ticket SelfCommunicator::count(Collective kind, int64_t payload_bytes) {
   ++ledger_[kind].calls;
   ledger_[kind].payload_bytes += payload_bytes;
-  return ++issued_;
+  note_completed(++issued_);
+  return issued_;
 }
 
-Ticket SelfCommunicator::all_gather(const void* shard, void* whole, int64_t shard_bytes) {
+Ticket SelfCommunicator::all_gather(const void* shard, void* whole, int64_t shard_bytes,
+                                    Algorithm) {
   copy(shard, whole, shard_bytes);
   return count(Collective::kAllGather, shard_bytes);
 }
 
 // The sum of one term, rounded to the type it has, is that term.
 Ticket SelfCommunicator::reduce_scatter(const void* whole, void* shard, int64_t shard_elements,
-                                        DType dtype, void*) {
+                                        DType dtype, void*, Algorithm) {
   copy(whole, shard, shard_elements * size_of(dtype));
   return count(Collective::kReduceScatter, shard_elements * size_of(dtype));
 }

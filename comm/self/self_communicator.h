@@ -10,9 +10,9 @@ class SelfCommunicator final : public Communicator {
   int rank() const override { return 0; }
   int size() const override { return 1; }
   Transport transport() const override { return Transport::kMpi; }
-  Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes) override;
+  Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes, Algorithm) override;
   Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
-                        void* receive) override;
+                        void* receive, Algorithm) override;
   Ticket all_reduce(double* values, int64_t count, void* receive) override;
   void progress() override {}
   void wait(Ticket ticket) override;

@@ -56,16 +56,17 @@ SpaceForWindows space_for_windows() {
   return {static_cast<int64_t>(about.f_bavail) * static_cast<int64_t>(about.f_bsize), folder};
 }
 
-SharedWindows::SharedWindows(const MpiSession& session, int64_t bytes_per_rank,
+SharedWindows::SharedWindows(const RankGroup& group, int64_t bytes_per_rank,
                              const std::function<SpaceForWindows()>& space)
-    : session_(session),
-      rank_(session.rank()),
-      ranks_(session.size()),
+    : session_(*group.session),
+      comm_(group.comm),
+      rank_(group.rank),
+      ranks_(group.size),
       bytes_(bytes_per_rank),
       slot_bytes_((bytes_per_rank - 2 * kPage) / kSlots / kLine * kLine),
       exceptions_at_start_(std::uncaught_exceptions()) {
   static_assert(sizeof(Flags) <= kPage && std::atomic_ref<int64_t>::is_always_lock_free);
-  check(session_.ranks_on_host() == ranks_, "shared windows between hosts", session_.where());
+  check(ranks_ <= session_.ranks_on_host(), "shared windows between hosts", session_.where());
   require_space(space);
   allocate(space);
   make_resident();
@@ -86,10 +87,10 @@ void SharedWindows::require_space(const std::function<SpaceForWindows()>& space)
   SpaceForWindows found;
   if (rank_ == 0) found = space();
   found.where.resize(256);
-  session_.check(MPI_Bcast(&found.free_bytes, 1, MPI_INT64_T, 0, MPI_COMM_WORLD), "MPI_Bcast");
-  session_.check(MPI_Bcast(found.where.data(), static_cast<int>(found.where.size()), MPI_CHAR, 0,
-                           MPI_COMM_WORLD),
-                 "MPI_Bcast");
+  session_.check(MPI_Bcast(&found.free_bytes, 1, MPI_INT64_T, 0, comm_), "MPI_Bcast");
+  session_.check(
+      MPI_Bcast(found.where.data(), static_cast<int>(found.where.size()), MPI_CHAR, 0, comm_),
+      "MPI_Bcast");
   if (found.free_bytes >= ranks_ * bytes_) return;
   found.where.resize(std::strlen(found.where.c_str()));
   throw SharedError(shortage(ranks_, ranks_ * bytes_, free_text(found)), "", kRemedy,
@@ -102,7 +103,7 @@ void SharedWindows::allocate(const std::function<SpaceForWindows()>& space) {
   session_.check(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
   void* mine = nullptr;
   const int status =
-      MPI_Win_allocate_shared(bytes_, 1, info, MPI_COMM_WORLD, static_cast<void*>(&mine), &window_);
+      MPI_Win_allocate_shared(bytes_, 1, info, comm_, static_cast<void*>(&mine), &window_);
   session_.check(MPI_Info_free(&info), "MPI_Info_free");
   if (status != MPI_SUCCESS) {  // on rank 0 alone
     throw Error(
@@ -134,8 +135,7 @@ void SharedWindows::make_resident() {
     if (madvise(base, bytes, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) failure = errno;
   }
   int worst = 0;
-  session_.check(MPI_Allreduce(&failure, &worst, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD),
-                 "MPI_Allreduce");
+  session_.check(MPI_Allreduce(&failure, &worst, 1, MPI_INT, MPI_MAX, comm_), "MPI_Allreduce");
   if (worst == 0) return;
   release();
   const std::string reason = "which ran out on the way (" + std::string(strerror(worst)) + ")";

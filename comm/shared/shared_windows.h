@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/mpi/session.h"
+#include "comm/mpi/rank_group.h"
 
 namespace memwall {
 
@@ -39,10 +39,10 @@ class SharedWindows {
   static constexpr int kSlots = 4;
   static constexpr int64_t kPage = 4096;  // flags fill one; as much may go into alignment
 
-  // Collective over the session's ranks, which must share a host. `space` is asked on rank 0. Where
-  // it is too small, or the memory cannot be had, every rank throws the same SharedError; all of it
-  // is resident when the constructor returns.
-  SharedWindows(const MpiSession& session, int64_t bytes_per_rank,
+  // Collective over the group's ranks, which must share a host. `space` is asked on its rank 0.
+  // Where it is too small, or the memory cannot be had, each of its ranks throws the same
+  // SharedError; all of it is resident when the constructor returns.
+  SharedWindows(const RankGroup& group, int64_t bytes_per_rank,
                 const std::function<SpaceForWindows()>& space);
   ~SharedWindows();
   SharedWindows(const SharedWindows&) = delete;
@@ -66,6 +66,7 @@ class SharedWindows {
   void release();
 
   const MpiSession& session_;
+  MPI_Comm comm_;
   const int rank_, ranks_;
   const int64_t bytes_, slot_bytes_;
   MPI_Win window_ = MPI_WIN_NULL;

@@ -31,12 +31,13 @@ WindowPart part_of(const std::byte* data, int64_t bytes, int64_t offset, int rea
 }  // namespace
 
 WindowGather::WindowGather(int rank, int ranks, const void* shard, void* whole, int64_t shard_bytes,
-                           int64_t slot_bytes)
+                           int64_t stride_bytes, int64_t slot_bytes)
     : rank_(rank),
       ranks_(ranks),
       shard_(static_cast<const std::byte*>(shard)),
       whole_(static_cast<std::byte*>(whole)),
       shard_bytes_(shard_bytes),
+      stride_bytes_(stride_bytes),
       slot_bytes_(slot_bytes),
       copy_(ranks * shard_bytes >= kStreamedBytes ? stream_copy : plain_copy) {}
 
@@ -54,23 +55,25 @@ WindowRange WindowGather::incoming(int64_t block, int) const {
 }
 
 void WindowGather::take(int64_t block, int peer, const std::byte* data) {
-  copy_(whole_ + peer * shard_bytes_ + block * slot_bytes_, data,
+  copy_(whole_ + peer * stride_bytes_ + block * slot_bytes_, data,
         length_of(block, slot_bytes_, shard_bytes_));
 }
 
 void WindowGather::laid(int64_t block) {
   const std::byte* const data = shard_ + block * slot_bytes_;
-  std::byte* const own = whole_ + rank_ * shard_bytes_ + block * slot_bytes_;
+  std::byte* const own = whole_ + rank_ * stride_bytes_ + block * slot_bytes_;
   if (own != data) copy_(own, data, length_of(block, slot_bytes_, shard_bytes_));
 }
 
 WindowScatter::WindowScatter(int rank, int ranks, const void* whole, void* shard,
-                             int64_t shard_elements, DType dtype, int64_t slot_bytes)
+                             int64_t shard_elements, int64_t stride_elements, DType dtype,
+                             int64_t slot_bytes)
     : rank_(rank),
       ranks_(ranks),
       whole_(static_cast<const std::byte*>(whole)),
       shard_(static_cast<std::byte*>(shard)),
       shard_elements_(shard_elements),
+      stride_elements_(stride_elements),
       block_elements_(slot_bytes / (ranks - 1) / size_of(dtype) / kSlotAlignment * kSlotAlignment),
       dtype_(dtype),
       terms_(static_cast<size_t>(ranks)) {}
@@ -84,7 +87,7 @@ int64_t WindowScatter::elements_in(int64_t block) const {
 }
 
 const std::byte* WindowScatter::contribution(int owner, int64_t block) const {
-  return whole_ + (owner * shard_elements_ + block * block_elements_) * size_of(dtype_);
+  return whole_ + (owner * stride_elements_ + block * block_elements_) * size_of(dtype_);
 }
 
 int64_t WindowScatter::part_offset(int from, int to) const {

@@ -28,7 +28,10 @@ struct WindowRange {
 // rank laid its own of the same number.
 class WindowCall {
  public:
+  enum class Kind : int64_t { kGather, kScatter, kReduce, kBroadcast };
+
   virtual ~WindowCall() = default;
+  virtual Kind kind() const = 0;  // to find ranks whose calls differ
   virtual int64_t blocks() const = 0;
   virtual void outgoing(int64_t block, std::vector<WindowPart>& parts) const = 0;  // appends
   virtual void laid(int64_t) {}  // once `outgoing` is done and the others may read it
@@ -38,11 +41,13 @@ class WindowCall {
   virtual void finish(int64_t) {}
 };
 
-// See Communicator::all_gather. A block is what of the shard fills a slot.
+// See Communicator::all_gather; the shards' places in `whole` lie `stride_bytes` apart. A block is
+// what of the shard fills a slot.
 class WindowGather final : public WindowCall {
  public:
   WindowGather(int rank, int ranks, const void* shard, void* whole, int64_t shard_bytes,
-               int64_t slot_bytes);
+               int64_t stride_bytes, int64_t slot_bytes);
+  Kind kind() const override { return Kind::kGather; }
   int64_t blocks() const override;
   void outgoing(int64_t block, std::vector<WindowPart>& parts) const override;
   void laid(int64_t block) override;
@@ -53,16 +58,18 @@ class WindowGather final : public WindowCall {
   int rank_, ranks_;
   const std::byte* shard_;
   std::byte* whole_;
-  int64_t shard_bytes_, slot_bytes_;
+  int64_t shard_bytes_, stride_bytes_, slot_bytes_;
   void (*copy_)(void* to, const void* from, int64_t bytes);
 };
 
-// See Communicator::reduce_scatter. A slot holds a part for each other rank, by rank; the owner of
-// a shard adds the parts where they lie.
+// See Communicator::reduce_scatter; contributions to the ranks lie `stride_elements` apart in
+// `whole`. A slot holds a part for each other rank, by rank; the owner of a shard adds the parts
+// where they lie.
 class WindowScatter final : public WindowCall {
  public:
   WindowScatter(int rank, int ranks, const void* whole, void* shard, int64_t shard_elements,
-                DType dtype, int64_t slot_bytes);
+                int64_t stride_elements, DType dtype, int64_t slot_bytes);
+  Kind kind() const override { return Kind::kScatter; }
   int64_t blocks() const override;
   void outgoing(int64_t block, std::vector<WindowPart>& parts) const override;
   WindowRange incoming(int64_t block, int peer) const override;
@@ -77,7 +84,7 @@ class WindowScatter final : public WindowCall {
   int rank_, ranks_;
   const std::byte* whole_;
   std::byte* shard_;
-  int64_t shard_elements_, block_elements_;
+  int64_t shard_elements_, stride_elements_, block_elements_;
   DType dtype_;
   std::vector<const void*> terms_;  // one a rank
 };
@@ -86,6 +93,7 @@ class WindowScatter final : public WindowCall {
 class WindowReduce final : public WindowCall {
  public:
   WindowReduce(int rank, int ranks, double* values, int64_t count, int64_t slot_bytes);
+  Kind kind() const override { return Kind::kReduce; }
   int64_t blocks() const override;
   void outgoing(int64_t block, std::vector<WindowPart>& parts) const override;
   WindowRange incoming(int64_t block, int peer) const override;
@@ -105,6 +113,7 @@ class WindowReduce final : public WindowCall {
 class WindowBroadcast final : public WindowCall {
  public:
   WindowBroadcast(int rank, int ranks, int root, void* data, int64_t bytes, int64_t slot_bytes);
+  Kind kind() const override { return Kind::kBroadcast; }
   int64_t blocks() const override;
   void outgoing(int64_t block, std::vector<WindowPart>& parts) const override;
   WindowRange incoming(int64_t block, int peer) const override;

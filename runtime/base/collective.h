@@ -19,6 +19,30 @@ constexpr std::string_view name_of(Transport transport) {
   return transport == Transport::kMpi ? "MPI" : "SHARED_MEMORY";
 }
 
+// How a job's ranks are connected, as far as a plan must know it.
+struct Fabric {
+  Transport transport = Transport::kMpi;
+  int64_t window_ranks = 1;  // that share windows: a host's, or 1 where there are none
+  bool operator==(const Fabric&) const = default;
+};
+
+// Who sends what to whom in an all-gather or a reduce-scatter, and in which order a sum is made.
+// N ranks, rank r; with g ranks a node, node n = r / g of M.
+enum class Algorithm : uint8_t {
+  kPairwise,  // each rank to each other one directly; sums in rank order 0 ... N-1
+  kRing,      // to the next rank only: rank r's sum runs over r+1, r+2, ..., N-1, 0, ..., r
+  kTwoLevel,  // inside each node in rank order, then node n's over n+1, ..., M-1, 0, ..., n
+};
+constexpr int64_t kAlgorithms = 3;
+constexpr std::string_view name_of(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::kPairwise: return "pairwise";
+    case Algorithm::kRing: return "ring";
+    case Algorithm::kTwoLevel: return "two_level";
+  }
+  return "?";
+}
+
 // Scratch of a reduce-scatter: one slot for each other rank, together at most this, but a slot has
 // at least kMinSlotElements.
 constexpr int64_t kReceiveBytes = int64_t{4} << 20;
@@ -34,10 +58,31 @@ constexpr int64_t reduce_scatter_block_elements(int64_t ranks, int64_t shard_ele
                   std::max(kMinSlotElements, slot / kSlotAlignment * kSlotAlignment));
 }
 
+// Along a ring a shard travels in chunks, kRingChunks of them one behind the other, so that a rank
+// sends one while it adds another: `units` of `unit_bytes` a chunk. Latency, not bandwidth, is what
+// chunks below the smallest would pay for.
+constexpr int64_t kRingChunks = 4;
+constexpr int64_t kLeastChunkBytes = int64_t{16} << 10, kMostChunkBytes = int64_t{512} << 10;
+constexpr int64_t ring_chunk(int64_t units, int64_t unit_bytes) {
+  const int64_t bytes =
+      std::clamp(units * unit_bytes / kRingChunks, kLeastChunkBytes, kMostChunkBytes);
+  const int64_t whole_lines = bytes / unit_bytes / kSlotAlignment * kSlotAlignment;
+  return std::max(int64_t{1}, std::min(units, whole_lines));
+}
+// Chunks that a ring's reduce-scatter has room for: partial sums received and not yet sent on, and,
+// between nodes, sums of the own node's contributions.
+constexpr int64_t kRingReceives = 6, kRingContributions = 2;
+
 // Through windows a rank adds what the others laid there in place, and receives nothing.
 constexpr int64_t reduce_scatter_receive_bytes(int64_t ranks, int64_t shard_elements, DType dtype,
-                                               Transport transport = Transport::kMpi) {
-  if (transport == Transport::kSharedMemory) return 0;
+                                               Transport transport = Transport::kMpi,
+                                               Algorithm algorithm = Algorithm::kPairwise) {
+  if (transport == Transport::kSharedMemory || ranks < 2) return 0;
+  if (algorithm != Algorithm::kPairwise) {
+    const int64_t chunks =
+        kRingReceives + (algorithm == Algorithm::kTwoLevel ? kRingContributions : 0);
+    return chunks * ring_chunk(shard_elements, size_of(dtype)) * size_of(dtype);
+  }
   return (ranks - 1) * reduce_scatter_block_elements(ranks, shard_elements, dtype) * size_of(dtype);
 }
 
@@ -50,12 +95,12 @@ constexpr int64_t all_reduce_receive_bytes(int64_t ranks, int64_t count,
 // What each rank of a host opens to the others in shared memory, flags included; every rank maps
 // the windows of all, so that `ranks` times this is resident in each.
 constexpr int64_t kWindowBytes = int64_t{4} << 20;
-constexpr int64_t window_bytes_per_rank(int64_t ranks,
-                                        Transport transport = Transport::kSharedMemory) {
-  return ranks < 2 || transport != Transport::kSharedMemory ? 0 : kWindowBytes;
+constexpr int64_t window_bytes_per_rank(int64_t window_ranks) {
+  return window_ranks < 2 ? 0 : kWindowBytes;
 }
 
-// What one rank sends: pairwise, each other rank gets its share directly.
+// What one rank sends, under every algorithm: what it does not send to each other rank directly it
+// sends on for others.
 constexpr int64_t all_gather_wire_bytes(int64_t ranks, int64_t shard_bytes) {
   return (ranks - 1) * shard_bytes;
 }

@@ -149,11 +149,12 @@ ExitCode bench_collectives_verb(const BenchCollectivesOptions& options, Job& job
   run_together(job.comm(), [&] { sizes = sizes_of(options, job.ranks()); });
   const bool one_host = job.ranks_on_host() == job.ranks();
 
-  const auto messages = make_communicator(job.session(), kTimeoutSeconds, Transport::kMpi);
+  const auto messages = make_communicator(job.session(), kTimeoutSeconds);
   std::vector<CollectiveSide> sides = {side_of("mpi", *messages)};
   std::unique_ptr<Communicator> windows;
   if (one_host) {
-    windows = make_communicator(job.session(), kTimeoutSeconds, Transport::kSharedMemory);
+    windows = make_communicator(job.session(), kTimeoutSeconds,
+                                Fabric{Transport::kSharedMemory, job.ranks()});
     sides.push_back(side_of("shared_memory", *windows));
   }
   sides.push_back(mpi_library_side());

@@ -83,8 +83,8 @@ Bench prepare(const BenchStepOptions& options, const GivenConfig& given, const J
   Bench bench;
   bench.config = effective(given.config, job.ranks());
   const Gpt2 model(gpt_spec(bench.config));
-  bench.plan = compile(model, compile_settings(bench.config, job));
-  const SearchBase base{options.config, job.ranks(), job.comm().transport()};
+  bench.plan = compile(model, compile_settings(bench.config, hosting_of(job.session())));
+  const SearchBase base{options.config, job.ranks(), hosting_of(job.session())};
   refuse_over_budget(bench.plan, bench.config, what_would_fit(bench.plan, bench.config, base));
   refuse_over_machine(bench.plan, job.ranks_on_host());
   const config::Data& data = bench.config.data();

@@ -38,9 +38,8 @@ std::string shell_word(const std::string& word) {
 }
 
 CompileSettings settings_of(const SearchBase& base, const config::Config& config) {
-  CompileSettings out = compile_settings(config, base.ranks);
-  if (base.transport) out.transport = *base.transport;
-  return out;
+  if (base.hosting) return compile_settings(config, *base.hosting);
+  return compile_settings(config, base.ranks);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "comm/make_communicator.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/config/config.h"
 #include "runtime/plan/plan.h"
@@ -19,7 +20,7 @@ namespace memwall {
 struct SearchBase {
   ConfigOptions config;
   int64_t ranks = 1;
-  std::optional<Transport> transport;  // of a connected job; else as `memwall plan` takes it
+  std::optional<Hosting> hosting;  // of a job; else as `memwall plan` takes it
 };
 
 // Settings, as bits.

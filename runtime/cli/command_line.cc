@@ -20,9 +20,9 @@
 namespace memwall {
 namespace {
 
-constexpr std::array<std::string_view, 11> kVerbs = {"train",    "plan",    "fit",     "eval",
-                                                     "generate", "export",  "show",    "bench",
-                                                     "tokenize", "hessian", "simulate"};
+constexpr std::array<std::string_view, 13> kVerbs = {
+    "train", "plan",     "fit",     "eval",     "generate", "export", "show",
+    "bench", "tokenize", "hessian", "simulate", "scale",    "report"};
 constexpr std::array<std::string_view, 3> kBenches = {"gemm", "collectives", "step"};
 
 struct Options {
@@ -39,6 +39,8 @@ struct Options {
   BenchGemmOptions bench_gemm;
   BenchCollectivesOptions bench_collectives;
   SimulateOptions simulate;
+  ReportOptions report;
+  ScaleOptions scale;
 };
 
 using Verb = std::function<ExitCode()>;
@@ -129,7 +131,40 @@ void add_simulate(CLI::App& app, Options& o, Verb& chosen) {
   verb->add_flag("--json", s.json, "print one JSON object");
   verb->footer(
       "Weak scaling: what a rank does in a step stays, the global batch grows with the ranks. "
-      "Training uses pairwise; the other algorithms are predicted only.");
+      "--algorithm ring is --set communication.algorithm=RING.");
+}
+
+void add_scale(CLI::App& app, Options& o, Verb& chosen) {
+  ScaleOptions& s = o.scale;
+  CLI::App* verb = add_verb(app, "scale",
+                            "Train CONFIG for some steps on each rank count, and compare: launches "
+                            "mpirun or srun itself.",
+                            chosen, [&s] { return scale_verb(s); });
+  add_config(*verb, s.config, true);
+  verb->add_option("--ranks", s.ranks, "1,2,4,8; or 1..8 doubles from the first")->required();
+  verb->add_option("--stages", s.stages, "ZeRO stages, as 0,1,2,3 (default: CONFIG's)");
+  CLI::Option* weak = verb->add_flag(
+      "--weak", s.weak, "the default: a rank's batch stays, the global batch grows with the ranks");
+  verb->add_flag("--strong", s.strong, "the global batch stays")->excludes(weak);
+  verb->add_flag("--local", s.local, "the default: all ranks on this host");
+  verb->add_option("--hosts", s.hosts, "node1,node2 or a hostfile: mpirun starts the ranks there");
+  verb->add_flag("--slurm", s.slurm, "inside a Slurm job: srun starts the ranks on its nodes");
+  verb->add_option("--link", s.link,
+                   "100mbit: hosts that are network namespaces on this machine, with links of this "
+                   "rate; root, and iproute2");
+  verb->add_option("--ranks-per-host", s.ranks_per_host,
+                   "ranks on each host (default: one as long as there are hosts left, then all "
+                   "hosts equally; with --link 1)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--steps", s.steps, "of each run; the first fifth of them does not count")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 30))
+      ->capture_default_str();
+  verb->add_option("--cluster", s.cluster,
+                   "also predict each run on this machine, e.g. configs/clusters/...");
+  verb->add_option("--folder", s.folder,
+                   "where the runs and scale.json lie (default: "
+                   "runs/scale-NAME); a sweep that is there goes on");
+  verb->add_flag("--json", s.json, "print one JSON object");
 }
 
 void add_fit(CLI::App& app, Options& o, Verb& chosen) {
@@ -282,11 +317,27 @@ void add_hessian(CLI::App& app, Options& o, Verb& chosen) {
   verb->add_flag("--json", h.json, "print one JSON object");
 }
 
+void add_report(CLI::App& app, Options& o, Verb& chosen) {
+  ReportOptions& r = o.report;
+  CLI::App* verb = add_verb(app, "report",
+                            "Runs as one HTML file that needs no network: loss, memory, traffic, "
+                            "time, scaling, and the memory wall.",
+                            chosen, [&r] { return report_verb(r); });
+  verb->add_option("RUN", r.runs, "run folders, runs/latest, or folders of memwall scale")
+      ->required();
+  verb->add_option("-o,--output", r.output, "the file to write, e.g. report.html")->required();
+  verb->add_option("--cluster", r.cluster,
+                   "also compare with what is predicted on this machine, e.g. "
+                   "configs/clusters/cpu-host.textproto");
+}
+
 void add_verbs(CLI::App& app, Options& o, Verb& chosen) {
   add_train(app, o, chosen);
   add_plan(app, o, chosen);
   add_fit(app, o, chosen);
   add_simulate(app, o, chosen);
+  add_report(app, o, chosen);
+  add_scale(app, o, chosen);
   add_bench(app, o, chosen);
 
   CLI::App* eval = add_verb(app, "eval", "Loss on the whole validation split.", chosen,
@@ -359,8 +410,9 @@ int run_command_line(int argc, char** argv) {
   }
   Options options;
   options.train.command_line.assign(argv, argv + argc);
+  options.report.command_line = options.train.command_line;
   for (ConfigOptions* config : {&options.train.config, &options.plan.config, &options.fit.config,
-                                &options.simulate.config}) {
+                                &options.simulate.config, &options.scale.config}) {
     config->program = argv[0];
   }
   int exit_code = 0;

@@ -61,19 +61,21 @@ Job::Job() {
 }
 
 void Job::connect(const config::Communication& settings) {
-  const Transport transport = choose_transport(asked_transport(settings), ranks(), ranks_on_host());
-  connect(settings.timeout_seconds(), transport);
+  connect(settings.timeout_seconds(),
+          choose_fabric(fabric_request(settings), hosting_of(session())));
 }
 
 void Job::connect_for_inference(const config::Communication& settings) {
-  connect(settings.timeout_seconds(), choose_transport(std::nullopt, ranks(), ranks_on_host()));
+  connect(
+      settings.timeout_seconds(),
+      choose_fabric({.transport = {}, .algorithm = Algorithm::kPairwise}, hosting_of(session())));
 }
 
-void Job::connect(double timeout_seconds, Transport transport) {
+void Job::connect(double timeout_seconds, const Fabric& fabric) {
   const int64_t shared_bytes = resident_shared_bytes();
-  comm_ = make_communicator(session(), timeout_seconds, transport);
+  comm_ = make_communicator(session(), timeout_seconds, fabric);
   outside_.mark("communicator", 0);
-  if (comm_->transport() == Transport::kSharedMemory) {
+  if (comm_->window_ranks() > 1) {
     outside_.windows_mapped = resident_shared_bytes() - shared_bytes;
   }
   place_threads();

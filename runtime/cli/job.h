@@ -31,7 +31,7 @@ class Job {
 
   // Collective; once. What follows is known afterwards only. Rank 0 warns where a rank has more
   // threads than cores.
-  void connect(double timeout_seconds, Transport transport = Transport::kMpi);
+  void connect(double timeout_seconds, const Fabric& fabric = {});
   // As a configuration says.
   void connect(const config::Communication& settings);
   // As suits this job, which may be placed otherwise than the one that trained.

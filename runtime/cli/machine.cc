@@ -2,39 +2,96 @@
 
 #include <fmt/format.h>
 
+#include <initializer_list>
+
 #include "comm/make_communicator.h"
 #include "runtime/cli/settings.h"
 #include "runtime/config/units.h"
+#include "runtime/cost/op_cost.h"
 #include "runtime/train/metrics.h"
 
 namespace memwall {
+namespace {
+
+template <class Value>
+Value named(const std::string& name, std::initializer_list<Value> values) {
+  for (Value value : values) {
+    if (name_of(value) == name) return value;
+  }
+  throw InternalError("a name that the description's checks let pass", name);
+}
+
+OpRate op_rate_of(const config::OpRate& given) {
+  OpRate out{.op = parse_op(given.op()).value(),
+             .dtype = parse_dtype(given.dtype()).value(),
+             .launch_seconds = given.launch_seconds(),
+             .flops = given.flops_per_second(),
+             .bandwidth = given.bytes_per_second(),
+             .corrections = {}};
+  std::vector<OpPoint> points;
+  for (const config::OpRate::Timed& t : given.timed()) {
+    points.push_back({t.flops(), t.bytes(), t.has_launches() ? t.launches() : 1, t.seconds()});
+  }
+  correct(out, points);
+  return out;
+}
+
+// `machine`: its links, for what the rate does not have.
+TransferRate transfer_rate_of(const config::CollectiveRate& given, const Machine& machine) {
+  TransferRate out{
+      .op = parse_op(given.collective()).value(),
+      .algorithm =
+          named(given.algorithm(), {Algorithm::kPairwise, Algorithm::kRing, Algorithm::kTwoLevel}),
+      .transport = named(given.transport(), {Transport::kMpi, Transport::kSharedMemory}),
+      .link = {given.link_bandwidth(), given.link_latency()},
+      .nic = {given.nic_bandwidth(), given.nic_latency()},
+      .corrections = {}};
+  std::vector<TimedTransfer> timed;
+  for (const config::CollectiveRate::Timed& t : given.timed()) {
+    timed.push_back(
+        {{t.ranks(), t.ranks_a_node(), t.part_bytes(), t.seconds()},
+         exchange_rounds(out.op, out.transport, t.ranks(), t.part_bytes(), DType::kF32)});
+  }
+  correct(out, machine, timed);
+  return out;
+}
+
+}  // namespace
 
 Machine machine_of(const config::Cluster& cluster, const std::string& file) {
   const config::ClusterDevice& device = cluster.device();
   const config::ClusterNode& node = cluster.node();
   const double gemm = device.gemm_fraction();
   const config::PeakFlops& peak = device.peak_flops();
-  return {.name = file,
-          .gemm_flops = {.fp64 = peak.fp64() * gemm,
-                         .fp32 = peak.fp32() * gemm,
-                         .fp16 = peak.fp16() * gemm,
-                         .bf16 = peak.bf16() * gemm},
-          .vector_flops = device.vector_flops(),
-          .dram_bandwidth = device.dram_bandwidth() * device.dram_fraction(),
-          .launch_seconds = device.launch_seconds(),
-          .memory_bytes = parse_bytes(device.memory()),
-          .devices = node.devices(),
-          .link = {node.link_bandwidth() * node.link_fraction(), node.link_latency()},
-          .nics = node.nics(),
-          .nic = {node.nic_bandwidth() * node.nic_fraction() * cluster.network().efficiency(),
-                  node.nic_latency()}};
+  Machine out;
+  out.name = file;
+  out.gemm_flops = {.fp64 = peak.fp64() * gemm,
+                    .fp32 = peak.fp32() * gemm,
+                    .fp16 = peak.fp16() * gemm,
+                    .bf16 = peak.bf16() * gemm};
+  out.vector_flops = device.vector_flops();
+  out.dram_bandwidth = device.dram_bandwidth() * device.dram_fraction();
+  out.launch_seconds = device.launch_seconds();
+  out.memory_bytes = parse_bytes(device.memory());
+  out.devices = node.devices();
+  out.link = {node.link_bandwidth() * node.link_fraction(), node.link_latency()};
+  out.nics = node.nics();
+  out.nic = {node.nic_bandwidth() * node.nic_fraction() * cluster.network().efficiency(),
+             node.nic_latency()};
+  out.step_seconds = device.step_seconds();
+  out.skew_seconds = device.skew_seconds();
+  for (const config::OpRate& rate : device.op_rate()) out.op_rates.push_back(op_rate_of(rate));
+  for (const config::CollectiveRate& rate : node.collective_rate()) {
+    out.transfer_rates.push_back(transfer_rate_of(rate, out));
+  }
+  return out;
 }
 
 CompileSettings compile_settings_on(const Machine& machine, const config::Config& config,
                                     int64_t ranks) {
-  CompileSettings out = compile_settings(config, ranks);
-  out.transport = choose_transport(asked_transport(config.communication()), ranks,
-                                   topology_of(machine, ranks).ranks_a_node);
+  const int64_t a_node = topology_of(machine, ranks).ranks_a_node;
+  CompileSettings out = compile_settings(config, Hosting{ranks, a_node, a_node});
+  if (!config.communication().has_cluster()) out.collectives.network = machine;
   return out;
 }
 

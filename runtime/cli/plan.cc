@@ -52,7 +52,7 @@ ExitCode plan_verb(const PlanOptions& options) {
       compile(Gpt2(spec), machine ? compile_settings_on(*machine, config, options.ranks)
                                   : compile_settings(config, options.ranks));
   std::optional<Simulation> step;
-  if (machine) step = simulate(plan, *machine, Algorithm::kPairwise);
+  if (machine) step = simulate(plan, *machine);
   if (options.json) {
     nlohmann::ordered_json json = plan_json(plan, run_flops(plan, config.run().steps()));
     if (step) {

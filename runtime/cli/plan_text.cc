@@ -24,7 +24,7 @@ std::string facts(const Plan& plan, const PlanTitle& title) {
                             m.layers, m.heads, m.hidden, m.context, m.vocabulary));
   fact("parameters", fmt::format("{} in {}", count_text(plan.parameters), name_of(m.dtype)));
   fact("ranks", fmt::format("{}, ZeRO stage {}, for {}", plan.ranks, plan.zero_stage, plan.target));
-  if (plan.ranks > 1) fact("transport", std::string(name_of(plan.transport)));
+  if (plan.ranks > 1) fact("transport", std::string(name_of(plan.fabric.transport)));
   fact("step", fmt::format("{} micro-step{} of {} x {} tokens a rank, {} tokens over all ranks",
                            plan.micro_steps, plan.micro_steps == 1 ? "" : "s", m.batch, m.time,
                            count_text(sequences * m.time * plan.ranks)));
@@ -46,7 +46,7 @@ std::string memory(const Plan& plan) {
   const int64_t live = std::accumulate(t.at_peak.begin(), t.at_peak.end(), int64_t{0});
   table.add({"together", bytes_text(live)});
   table.add({"arena", bytes_text(plan.arena_bytes)});
-  const int64_t windows = window_bytes_per_rank(plan.ranks, plan.transport);
+  const int64_t windows = window_bytes_per_rank(plan.fabric.window_ranks);
   if (windows > 0) table.add({"window of shared memory", bytes_text(windows)});
   table.add({"lower bound", bytes_text(t.lower_bound)});
   table.add({"padding", bytes_text(t.padding_bytes)});

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <optional>
@@ -89,12 +90,14 @@ WhatIf parse_what_if(const std::string& text) {
   return out;
 }
 
-Algorithm parse_algorithm(const std::string& text) {
-  for (Algorithm algorithm : {Algorithm::kPairwise, Algorithm::kRing, Algorithm::kTwoLevel}) {
-    if (name_of(algorithm) == text) return algorithm;
+std::string algorithm_setting(const std::string& text) {
+  std::string name = text;
+  for (char& c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  for (const std::string_view known : {"AUTO", "PAIRWISE", "RING", "TWO_LEVEL"}) {
+    if (name == known) return "communication.algorithm=" + name;
   }
   throw InputError("\"" + text + "\" is no algorithm", "--algorithm",
-                   "allowed: pairwise, ring, two_level");
+                   "allowed: auto, pairwise, ring, two_level");
 }
 
 }  // namespace memwall

@@ -16,6 +16,7 @@ std::vector<int64_t> parse_rank_counts(const std::string& text);
 // "flops=0.5,dram=2,link=4", in any order, each at most once; "" changes nothing.
 WhatIf parse_what_if(const std::string& text);
 
-Algorithm parse_algorithm(const std::string& text);
+// "ring" as a setting of the configuration: "communication.algorithm=RING".
+std::string algorithm_setting(const std::string& text);
 
 }  // namespace memwall

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <deque>
 #include <fstream>
 #include <span>
 #include <utility>
@@ -68,15 +70,77 @@ std::string table(const std::string& title, const char* part, std::span<const Js
   return out.text();
 }
 
+// The last complete lines of a file, at most `count`.
+std::deque<std::string> last_lines(const std::string& path, size_t count) {
+  std::ifstream file(path);
+  std::deque<std::string> last;
+  for (std::string line; std::getline(file, line);) {
+    if (file.eof() || line.empty()) continue;
+    last.push_back(std::exchange(line, {}));
+    if (last.size() > count) last.pop_front();
+  }
+  return last;
+}
+
+struct Part {
+  std::string_view name, title;
+};
+constexpr std::array<Part, 7> kParts = {{{"compute", "compute"},
+                                         {"progress", "progress"},
+                                         {"exposed_communication", "exposed"},
+                                         {"wait", "wait"},
+                                         {"update", "update"},
+                                         {"input", "input"},
+                                         {"other", "other"}}};
+
 }  // namespace
 
 std::string last_metrics_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line, last;
-  while (std::getline(file, line)) {
-    if (!file.eof() && !line.empty()) last = std::exchange(line, {});
+  const std::deque<std::string> lines = last_lines(path, 1);
+  return lines.empty() ? "" : lines.front();
+}
+
+Json mean_seconds(const std::string& metrics_path) {
+  const auto pointer = Json::json_pointer("/measured/seconds");
+  Json sum = Json::object();
+  int64_t steps = 0;
+  for (const std::string& line : last_lines(metrics_path, kMeanSteps)) {
+    const Json parsed = Json::parse(line, nullptr, false);
+    if (!parsed.is_object() || !parsed.contains(pointer)) return {};
+    const Json& seconds = parsed.at(pointer);
+    for (const Part& part : kParts) {
+      if (!seconds.contains(part.name)) return {};
+    }
+    ++steps;
+    for (const auto& [name, value] : seconds.items()) {
+      sum[name] = sum.value(name, 0.0) + value.get<double>();
+    }
   }
-  return last;
+  if (steps == 0) return {};
+  for (auto& value : sum) value = value.get<double>() / static_cast<double>(steps);
+  sum["steps"] = steps;
+  return sum;
+}
+
+std::string seconds_table(const std::vector<Json>& seconds) {
+  const bool all =
+      std::none_of(seconds.begin(), seconds.end(), [](const Json& rank) { return rank.is_null(); });
+  if (seconds.empty() || !all) return "";
+  const auto steps = seconds.front().at("steps").get<int64_t>();
+  std::vector<std::string> header = {
+      steps == 1 ? "last step, by rank" : fmt::format("last {} steps, by rank", steps), "seconds"};
+  for (const Part& part : kParts) header.emplace_back(part.title);
+  TextTable out(header);
+  for (size_t rank = 0; rank < seconds.size(); ++rank) {
+    const double total = seconds[rank].at("total").get<double>();
+    std::vector<std::string> row = {std::to_string(rank), fmt::format("{:.4g}", total)};
+    for (const Part& part : kParts) {
+      const double share = seconds[rank].at(std::string(part.name)).get<double>() / total;
+      row.push_back(fmt::format("{:.1f} %", 100.0 * share));
+    }
+    out.add(std::move(row));
+  }
+  return out.text();
 }
 
 std::string rank_tables(const std::vector<Json>& lines) {

@@ -6,6 +6,8 @@
 #include "runtime/base/error.h"
 #include "runtime/cli/encode_progress.h"
 #include "runtime/cli/job.h"
+#include "runtime/cli/machine.h"
+#include "runtime/config/cluster.h"
 #include "runtime/config/units.h"
 
 namespace memwall {
@@ -118,15 +120,43 @@ BatchLayout batch_layout(const config::Config& c, int64_t ranks) {
           .global_batch = c.data().global_batch_size()};
 }
 
-std::optional<Transport> asked_transport(const config::Communication& communication) {
-  switch (communication.transport()) {
-    case config::Communication::MPI: return Transport::kMpi;
-    case config::Communication::SHARED_MEMORY: return Transport::kSharedMemory;
-    default: return std::nullopt;
+FabricRequest fabric_request(const config::Communication& communication) {
+  FabricRequest out;
+  if (communication.transport() == config::Communication::MPI) out.transport = Transport::kMpi;
+  if (communication.transport() == config::Communication::SHARED_MEMORY) {
+    out.transport = Transport::kSharedMemory;
   }
+  switch (communication.algorithm()) {
+    case config::Communication::Collective::PAIRWISE: out.algorithm = Algorithm::kPairwise; break;
+    case config::Communication::Collective::RING: out.algorithm = Algorithm::kRing; break;
+    case config::Communication::Collective::TWO_LEVEL: out.algorithm = Algorithm::kTwoLevel; break;
+    default: break;
+  }
+  return out;
 }
 
+namespace {
+
+CollectiveChoice collectives_of(const config::Communication& communication,
+                                const Hosting& hosting) {
+  CollectiveChoice out;
+  out.asked = fabric_request(communication).algorithm;
+  const int64_t a_node = hosting.ranks_a_node;
+  out.topology = {.ranks = hosting.ranks, .ranks_a_node = a_node, .nodes = hosting.ranks / a_node};
+  if (communication.has_cluster()) {
+    out.network = machine_of(load_cluster(communication.cluster()), communication.cluster());
+  }
+  return out;
+}
+
+}  // namespace
+
 CompileSettings compile_settings(const config::Config& c, int64_t ranks) {
+  return compile_settings(c, Hosting{ranks, ranks, ranks});
+}
+
+CompileSettings compile_settings(const config::Config& c, const Hosting& hosting) {
+  const int64_t ranks = hosting.ranks;
   CompileSettings out;
   out.ranks = ranks;
   out.zero_stage = c.parallel().zero_stage();
@@ -137,20 +167,16 @@ CompileSettings compile_settings(const config::Config& c, int64_t ranks) {
   out.direction_seed = static_cast<int64_t>(c.run().seed());
   out.optimizer = optimizer_settings(c.optimizer());
   out.grad_clip = c.optimizer().grad_clip();
-  out.transport = choose_transport(asked_transport(c.communication()), ranks, ranks);
-  return out;
-}
-
-CompileSettings compile_settings(const config::Config& c, const Job& job) {
-  CompileSettings out = compile_settings(c, job.ranks());
-  out.transport = job.comm().transport();
+  out.fabric = choose_fabric(fabric_request(c.communication()), hosting);
+  out.collectives = collectives_of(c.communication(), hosting);
   return out;
 }
 
 CompileSettings inference_settings(const Communicator& comm) {
   CompileSettings out;
   out.ranks = comm.size();
-  out.transport = comm.transport();
+  out.fabric = {comm.transport(), comm.window_ranks()};
+  out.collectives.asked = Algorithm::kPairwise;
   out.zero_stage = comm.size() > 1 ? 3 : 0;
   out.train = false;
   out.evaluate = false;
@@ -176,6 +202,11 @@ TrainSettings train_settings(const config::Config& c, int64_t ranks) {
   out.loss_scale = loss_scale_settings(c.precision());
   if (c.optimizer().kind() == config::Optimizer::ADAHESSIAN) {
     out.curvature_every = c.optimizer().adahessian().update_every();
+  }
+  if (c.run().has_trace_steps()) {
+    const StepRange traced = parse_step_range(c.run().trace_steps());
+    out.trace_first_step = traced.first;
+    out.trace_last_step = traced.last;
   }
   out.global_batch = layout.global_batch;
   out.micro_batch = layout.micro_batch;

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "comm/communicator.h"
+#include "comm/make_communicator.h"
 #include "runtime/config/config.h"
 #include "runtime/data/dataset.h"
 #include "runtime/data/sampler.h"
@@ -16,23 +16,18 @@
 
 namespace memwall {
 
-class Job;
-
 // A rank's micro-step: its sequences, their length, and where dropout draws from.
 GptSpec gpt_spec(const config::Config& config);
 
 BatchLayout batch_layout(const config::Config& config, int64_t ranks);
 
-// nullopt: AUTO.
-std::optional<Transport> asked_transport(const config::Communication& communication);
+FabricRequest fabric_request(const config::Communication& communication);
 
-// All programs of training, and evaluation, where all ranks are on one host.
-CompileSettings compile_settings(const config::Config& config, int64_t ranks);
+// All programs of training, and evaluation. Reads communication.cluster where that is set.
+CompileSettings compile_settings(const config::Config& config, const Hosting& hosting);
+CompileSettings compile_settings(const config::Config& config, int64_t ranks);  // on one host
 
-// For the transport of a connected job.
-CompileSettings compile_settings(const config::Config& config, const Job& job);
-
-// Only the programs asked for, on a run's weights: whole on one rank, sharded on several.
+// Only the programs asked for, on a run's weights: whole on one rank, sharded on several; pairwise.
 CompileSettings inference_settings(const Communicator& comm);
 
 // 0: no limit.

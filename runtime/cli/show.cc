@@ -50,6 +50,12 @@ ExitCode show_verb(const ShowOptions& options) {
                v.value("step", Json()).dump());
   }
   fmt::print("\n\n{}", rank_tables(ranks));
+  std::vector<Json> seconds;
+  for (size_t rank = 0; rank < ranks.size(); ++rank) {
+    seconds.push_back(mean_seconds(metrics_path(run, static_cast<int64_t>(rank))));
+  }
+  const std::string times = seconds_table(seconds);
+  if (!times.empty()) fmt::print("\n{}", times);
   return ExitCode::kDone;
 }
 

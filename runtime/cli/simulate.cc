@@ -40,22 +40,29 @@ struct Row {
 struct Sweep {
   config::Cluster cluster;
   WhatIf what_if;
-  Machine machine;  // with what_if
-  Algorithm algorithm = Algorithm::kPairwise;
+  Machine machine;                     // with what_if
+  std::optional<Algorithm> algorithm;  // as communication.algorithm; AUTO: by size, on the machine
   int64_t limit_bytes = 0;  // a rank: the device's memory, and memory.budget where it is less
   int64_t prefetch_depth = 0;
   std::vector<Row> rows;
 };
 
+std::string_view algorithm_name(const Sweep& sweep) {
+  return sweep.algorithm ? name_of(*sweep.algorithm) : "auto";
+}
+
+Plan plan_of(const Sweep& sweep, const config::Config& config, int64_t ranks) {
+  return compile(Gpt2(gpt_spec(config)), compile_settings_on(sweep.machine, config, ranks));
+}
+
 Row row_of(const Sweep& sweep, const config::Config& config, int64_t ranks,
            const std::vector<Row>& before) {
-  const Plan plan =
-      compile(Gpt2(gpt_spec(config)), compile_settings_on(sweep.machine, config, ranks));
+  const Plan plan = plan_of(sweep, config, ranks);
   Row out;
   out.ranks = ranks;
   out.nodes = topology_of(sweep.machine, ranks).nodes;
   out.planned_bytes = planned_bytes(plan);
-  out.step = simulate(plan, sweep.machine, sweep.algorithm);
+  out.step = simulate(plan, sweep.machine);
   out.fits = out.planned_bytes <= sweep.limit_bytes;
   if (!out.fits) return out;
   out.bottleneck = bottleneck_of(out.step.seconds);
@@ -68,8 +75,7 @@ Row row_of(const Sweep& sweep, const config::Config& config, int64_t ranks,
   if (out.is_base) return out;
   const double base_seconds = base->step.seconds.full_overlap;
   out.efficiency = base_seconds / out.step.seconds.full_overlap;
-  out.link_factor =
-      link_factor_for(plan, sweep.machine, sweep.algorithm, base_seconds / kGoodEfficiency);
+  out.link_factor = link_factor_for(plan, sweep.machine, base_seconds / kGoodEfficiency);
   return out;
 }
 
@@ -80,16 +86,19 @@ Sweep sweep_of(const SimulateOptions& options) {
   out.cluster = load_cluster(options.cluster);
   out.what_if = parse_what_if(options.what_if);
   out.machine = scaled(machine_of(out.cluster, options.cluster), out.what_if);
-  out.algorithm = parse_algorithm(options.algorithm);
   for (int64_t ranks : counts) topology_of(out.machine, ranks);  // all, before the work
-  const config::Config first = config_of({options.config, counts[0], {}}, {});
+  Change change;
+  if (!options.algorithm.empty()) change.sets.push_back(algorithm_setting(options.algorithm));
+  const config::Config first = config_of({options.config, counts[0], {}}, change);
+  out.algorithm = fabric_request(first.communication()).algorithm;
   const int64_t a_rank = first.data().global_batch_size() / counts[0];  // sequences
   out.prefetch_depth = first.parallel().prefetch_depth();
   const int64_t budget = budget_bytes(first);
   out.limit_bytes =
       budget > 0 ? std::min(budget, out.machine.memory_bytes) : out.machine.memory_bytes;
   for (int64_t ranks : counts) {
-    const Change grown{.sets = {fmt::format("data.global_batch_size={}", a_rank * ranks)}};
+    Change grown = change;
+    grown.sets.push_back(fmt::format("data.global_batch_size={}", a_rank * ranks));
     const config::Config config = config_of({options.config, ranks, {}}, grown);
     out.rows.push_back(row_of(out, config, ranks, out.rows));
   }
@@ -142,7 +151,7 @@ void print_json(const SimulateOptions& options, const Sweep& sweep) {
   for (const Row& row : sweep.rows) rows.push_back(row_json(sweep, row));
   const Json out = {{"cluster", options.cluster},
                     {"device", sweep.cluster.device().name()},
-                    {"algorithm", name_of(sweep.algorithm)},
+                    {"algorithm", algorithm_name(sweep)},
                     {"what_if",
                      {{"flops", exact(sweep.what_if.flops)},
                       {"dram", exact(sweep.what_if.dram)},
@@ -169,7 +178,7 @@ void print_text(const SimulateOptions& options, const Sweep& sweep) {
   if (node.nics() > 0) {
     fmt::print(" and {} x {:.4g} Gb/s", node.nics(), node.nic_bandwidth() * 8e-9);
   }
-  fmt::print("; collectives {}", name_of(sweep.algorithm));
+  fmt::print("; collectives {}", algorithm_name(sweep));
   if (sweep.what_if != WhatIf{}) fmt::print("; what if {}", options.what_if);
   fmt::print("\n\n");
   TextTable table({"ranks", "a rank", "step", "no overlap", "tokens/s", "efficiency", "exposed",

@@ -108,10 +108,12 @@ PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, Job& 
     }
     if (run.resumes) refuse_other_ranks(run.folder, comm.size());
     run.config = run_config(run, given, comm.size());
-    run.plan = compile(Gpt2(gpt_spec(run.config)), compile_settings(run.config, job));
+    run.plan = compile(Gpt2(gpt_spec(run.config)),
+                       compile_settings(run.config, hosting_of(job.session())));
   });
   const std::string fits = of_rank_0(comm, [&] {
-    return what_would_fit(run.plan, run.config, {options.config, comm.size(), comm.transport()});
+    return what_would_fit(run.plan, run.config,
+                          {options.config, comm.size(), hosting_of(job.session())});
   });
   run_together(comm, [&] {
     refuse_over_budget(run.plan, run.config, fits);
@@ -188,12 +190,16 @@ TrainSettings settings_of(const PreparedRun& run, const TrainOptions& options, c
 void print_summary(const PreparedRun& run, const TrainResult& result, Job& job) {
   const std::string path = metrics_path(run.folder, job.rank());
   const std::vector<std::string> lines = job.comm().gather_text(last_metrics_line(path));
+  const std::vector<std::string> means = job.comm().gather_text(mean_seconds(path).dump());
   if (!job.speaks()) return;
-  std::vector<nlohmann::ordered_json> ranks;
+  std::vector<nlohmann::ordered_json> ranks, seconds;
+  for (const std::string& mean : means) seconds.push_back(nlohmann::ordered_json::parse(mean));
   for (const std::string& line : lines) {
     if (!line.empty()) ranks.push_back(nlohmann::ordered_json::parse(line));
   }
   if (ranks.size() == lines.size()) fmt::print("\n{}", rank_tables(ranks));
+  const std::string times = seconds_table(seconds);
+  if (!times.empty()) fmt::print("\n{}", times);
   fmt::print("\n{} after step {}", result.stopped_on_request ? "stopped" : "done", result.step);
   if (!std::isnan(result.loss)) fmt::print(", loss {:.4f}", result.loss);
   if (!std::isnan(result.validation_loss)) {

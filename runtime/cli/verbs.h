@@ -38,10 +38,33 @@ struct SimulateOptions {
   ConfigOptions config;
   std::string cluster;
   std::string ranks;  // "8..16384": powers of two times 8; or "8,24,64"
-  std::string what_if, algorithm = "pairwise";
+  std::string what_if, algorithm;
   bool json = false;
 };
 ExitCode simulate_verb(const SimulateOptions& options);
+
+struct ScaleOptions {
+  ConfigOptions config;
+  std::string ranks;   // as in SimulateOptions
+  std::string stages;  // "0,1,2,3"; "": the configuration's
+  bool weak = false, strong = false;
+  bool local = false, slurm = false;
+  std::string hosts, link;     // "": not there
+  int64_t ranks_per_host = 0;  // 0: as the hosts are many
+  int64_t steps = 20;
+  std::string cluster;  // "": nothing is predicted
+  std::string folder;   // "": runs/scale-NAME
+  bool json = false;
+};
+ExitCode scale_verb(const ScaleOptions& options);
+
+struct ReportOptions {
+  std::vector<std::string> runs;  // run folders, or folders of memwall scale
+  std::string output;             // the page
+  std::string cluster;            // "": nothing is predicted
+  std::vector<std::string> command_line;
+};
+ExitCode report_verb(const ReportOptions& options);
 
 struct FitOptions {
   ConfigOptions config;

@@ -1,10 +1,13 @@
 #include "runtime/config/cluster.h"
 
 #include <fmt/format.h>
+#include <google/protobuf/text_format.h>
 
 #include <algorithm>
 #include <array>
+#include <fstream>
 
+#include "runtime/config/cluster_rates.h"
 #include "runtime/config/fields.h"
 #include "runtime/config/problem.h"
 #include "runtime/config/range.h"
@@ -25,7 +28,8 @@ constexpr std::array kRanges = {
     above_zero("device.peak_flops.fp16"),   above_zero("device.peak_flops.bf16"),
     fraction("device.gemm_fraction"),       above_zero("device.vector_flops"),
     above_zero("device.dram_bandwidth"),    fraction("device.dram_fraction"),
-    at_least_zero("device.launch_seconds"), Range{"node.devices", 1.0, kMostDevices},
+    at_least_zero("device.launch_seconds"), at_least_zero("device.step_seconds"),
+    at_least_zero("device.skew_seconds"),   Range{"node.devices", 1.0, kMostDevices},
     above_zero("node.link_bandwidth"),      fraction("node.link_fraction"),
     at_least_zero("node.link_latency"),     Range{"node.nics", 0.0, kMostDevices},
     above_zero("node.nic_bandwidth"),       fraction("node.nic_fraction"),
@@ -67,6 +71,10 @@ class Check {
           range.text());
     }
     check_memory();
+    for (Problem& problem : problems_of_rates(
+             cluster_, [&](std::string_view field) { return place_of(file_, places_, field); })) {
+      problems_.push_back(std::move(problem));
+    }
     return std::move(problems_);
   }
 
@@ -104,6 +112,29 @@ config::Cluster load_cluster(const std::string& path) {
   throw_problems(Check(out, path, places).run());
   if (!out.device().has_name()) out.mutable_device()->set_name("device");
   if (!out.network().has_efficiency()) out.mutable_network()->set_efficiency(1.0);
+  return out;
+}
+
+void write_cluster(const std::string& path, const config::Cluster& cluster,
+                   const std::vector<std::string>& header) {
+  google::protobuf::TextFormat::Printer printer;
+  printer.SetUseShortRepeatedPrimitives(true);
+  std::string text;
+  for (const std::string& line : header) text += line.empty() ? "#\n" : "# " + line + '\n';
+  std::string body;
+  check(printer.PrintToString(cluster, &body), "a description prints as text");
+  std::ofstream file(path, std::ios::binary);
+  file << text << body;
+  file.close();
+  if (!file) throw InputError("cannot be written", path, "name a file in a folder that exists");
+}
+
+std::vector<std::string> cluster_header(const std::string& path) {
+  std::ifstream file(path);
+  std::vector<std::string> out;
+  for (std::string line; std::getline(file, line) && line.starts_with('#');) {
+    out.push_back(line.substr(std::min(line.size(), line.starts_with("# ") ? size_t{2} : 1)));
+  }
   return out;
 }
 

@@ -46,7 +46,7 @@ void validate(const GivenConfig& given, int64_t ranks, Purpose purpose);
 
 // The configuration a run of `stored` goes on with when it is resumed with `now`: effective, paths
 // resolved, schedule.decay_steps as stored. Refuses a changed field unless it is one of
-// run.{name,steps,log_every,eval_every,save_every,keep_checkpoints,time_limit}.
+// run.{steps,log_every,eval_every,save_every,keep_checkpoints,time_limit,trace_steps}.
 config::Config resumed(const config::Config& stored, const GivenConfig& now, int64_t ranks);
 
 // Makes every path and glob absolute, from the working directory.

@@ -75,13 +75,11 @@ struct LaterFeature {
   std::string_view value;
   bool plans = false;  // `memwall plan` has it already
 };
-constexpr std::array<LaterFeature, 6> kLaterFeatures = {{
+constexpr std::array<LaterFeature, 4> kLaterFeatures = {{
     {"precision.mode", "BF16", true},
     {"communication.transport", "NCCL"},
     {"communication.transport", "STAGED"},
-    {"communication.algorithm", "RING"},
     {"run.device", "CUDA"},
-    {"run.trace_steps", ""},
 }};
 
 // Where `holds`, the field has no effect, for the reason named. A zero of a field for which 0 means
@@ -125,12 +123,15 @@ bool is_not_sgd(const config::Config& c) {
 bool is_not_adahessian(const config::Config& c) {
   return c.optimizer().kind() != config::Optimizer::ADAHESSIAN;
 }
+bool names_an_algorithm(const config::Config& c) {
+  return c.communication().algorithm() != config::Communication::Collective::AUTO;
+}
 constexpr std::string_view kWithSgd = "with optimizer.kind SGD";
 constexpr std::string_view kAdaHessianOnly = "with an optimizer.kind other than ADAHESSIAN";
 constexpr std::string_view kSelectiveOnly =
     "with an activation_checkpointing.policy other than SELECTIVE";
 constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
-constexpr std::array<NoEffect, 22> kNoEffects = {{
+constexpr std::array<NoEffect, 23> kNoEffects = {{
     {"model.init_seed", "with model.init_from", starts_from_a_folder},
     {"data.validation_tokens", "with data.text", reads_text},
     {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
@@ -152,6 +153,7 @@ constexpr std::array<NoEffect, 22> kNoEffects = {{
     {"precision.min_loss_scale", kFp16Only, has_no_loss_scale},
     {"activation_checkpointing.keep", kSelectiveOnly, is_not_selective},
     {"activation_checkpointing.preset", kSelectiveOnly, is_not_selective},
+    {"communication.cluster", "with a communication.algorithm other than AUTO", names_an_algorithm},
     {"run.eval_every", "with data.validation_fraction 0", holds_nothing_out, true},
 }};
 

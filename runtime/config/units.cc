@@ -37,6 +37,11 @@ constexpr std::array<Unit, 4> kTimeUnits = {{{"d", 86400.0}, {"h", 3600.0}, {"m"
                    "allowed: whole numbers of d, h, m and s in that order, as \"3h50m\"");
 }
 
+[[noreturn]] void refuse_range(std::string_view text) {
+  throw InputError(fmt::format("\"{}\" names no steps", text), "",
+                   "allowed: a step or the first and the last one, as \"10-12\"");
+}
+
 }  // namespace
 
 int64_t parse_bytes(std::string_view text) {
@@ -71,6 +76,21 @@ double parse_duration_seconds(std::string_view text) {
   }
   if (seconds <= 0.0) refuse_duration(text);
   return seconds;
+}
+
+StepRange parse_step_range(std::string_view text) {
+  StepRange range;
+  const char* const end = text.data() + text.size();
+  auto parsed = std::from_chars(text.data(), end, range.first);
+  if (parsed.ec != std::errc()) refuse_range(text);
+  range.last = range.first;
+  if (parsed.ptr != end) {
+    if (*parsed.ptr != '-') refuse_range(text);
+    parsed = std::from_chars(parsed.ptr + 1, end, range.last);
+    if (parsed.ec != std::errc() || parsed.ptr != end) refuse_range(text);
+  }
+  if (range.first < 1 || range.last < range.first) refuse_range(text);
+  return range;
 }
 
 }  // namespace memwall

@@ -120,6 +120,9 @@ class Relations {
     if (whole_.run().has_time_limit()) {
       check_unit("run.time_limit", [&] { parse_duration_seconds(whole_.run().time_limit()); });
     }
+    if (whole_.run().has_trace_steps()) {
+      check_unit("run.trace_steps", [&] { check_traced(whole_.run().trace_steps()); });
+    }
     const std::string& name = whole_.run().name();
     const bool names_a_folder =
         !name.empty() && name[0] != '.' && std::all_of(name.begin(), name.end(), [](char c) {
@@ -144,6 +147,13 @@ class Relations {
         fmt::format("{} rows cannot be cut into equal blocks of {} to {}", length, kLeastBlock,
                     kMostBlock),
         fmt::format("multiples of 64, as {} and {}", below, below + 64));
+  }
+
+  void check_traced(const std::string& text) const {
+    const int64_t last = parse_step_range(text).last, steps = whole_.run().steps();
+    if (steps == 0 || last <= steps) return;  // none are given where only a plan is asked for
+    throw InputError(fmt::format("step {} is beyond run.steps = {}", last, steps), "",
+                     fmt::format("allowed: 1 to {}", steps));
   }
 
   template <class Parse>

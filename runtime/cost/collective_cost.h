@@ -16,23 +16,31 @@
 //                nodes, each of the ranks at one place of their nodes:
 //                (g - 1) (a + M s / b) + (M - 1) (A + g s / B)
 //
-// The links' own time only: that the copies load the devices' memory is left out.
+// A ring is cut into a few chunks a part that follow each other, which changes neither term: the
+// first chunk's hops are paid for by the last one's. Where a collective was measured
+// (Machine::transfer_rates), b, a, B and A are its own, and the formula's seconds are multiplied by
+// a correction: timed seconds over the formula's, for a topology that was timed interpolated over
+// log(s) between the timed sizes (beyond them the nearest's), 1 for other topologies.
+//
+// Unless measured, these are the links' own time only: that a reduce-scatter adds, and that copies
+// load the devices' memory, is left out.
 #pragma once
 
 #include <cstdint>
-#include <string_view>
+#include <vector>
 
+#include "runtime/base/collective.h"
 #include "runtime/cost/machine.h"
 
 namespace memwall {
-
-enum class Algorithm : uint8_t { kPairwise, kRing, kTwoLevel };
-std::string_view name_of(Algorithm algorithm);  // "pairwise", "ring", "two_level"
 
 // What the MPI transport has under way at once (comm/mpi), of its exchanges with single ranks.
 constexpr int64_t kExchangesInFlight = 8;
 
 struct Transfer {
+  Op op = Op::kAllGather;  // or kReduceScatter, kAllReduce
+  Algorithm algorithm = Algorithm::kPairwise;
+  Transport transport = Transport::kMpi;
   int64_t part_bytes = 0;  // s above
   int64_t rounds = 1;      // pairwise: how often each exchange is cut in two or more messages
 };
@@ -43,7 +51,19 @@ struct TransferCost {
   double seconds() const { return intra + inter + latency; }
   int64_t intra_bytes = 0, inter_bytes = 0;  // a rank's, the mean over those of a node
 };
-TransferCost transfer_cost(const Machine& machine, const Topology& topology, Algorithm algorithm,
+TransferCost transfer_cost(const Machine& machine, const Topology& topology,
                            const Transfer& transfer);
+
+// A timed transfer beside how often its exchanges are cut.
+struct TimedTransfer {
+  TransferPoint point;
+  int64_t rounds = 1;
+};
+// Makes `rate.corrections` from transfers that were timed; `machine` has the links that the rate
+// does not.
+void correct(TransferRate& rate, const Machine& machine, const std::vector<TimedTransfer>& timed);
+
+// How often the exchange between two ranks is cut in two or more messages (comm/mpi).
+int64_t exchange_rounds(Op op, Transport transport, int64_t ranks, int64_t part_bytes, DType dtype);
 
 }  // namespace memwall

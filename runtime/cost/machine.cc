@@ -16,7 +16,30 @@ Machine scaled(Machine machine, const WhatIf& factors) {
   machine.dram_bandwidth *= factors.dram;
   machine.link.bandwidth *= factors.link;
   machine.nic.bandwidth *= factors.link;
+  for (OpRate& rate : machine.op_rates) {
+    rate.flops *= factors.flops;
+    rate.bandwidth *= factors.dram;
+  }
+  for (TransferRate& rate : machine.transfer_rates) {
+    rate.link.bandwidth *= factors.link;
+    rate.nic.bandwidth *= factors.link;
+  }
   return machine;
+}
+
+const OpRate* find_op_rate(const Machine& machine, Op op, DType dtype) {
+  for (const OpRate& rate : machine.op_rates) {
+    if (rate.op == op && rate.dtype == dtype) return &rate;
+  }
+  return nullptr;
+}
+
+const TransferRate* find_transfer_rate(const Machine& machine, Op op, Algorithm algorithm,
+                                       Transport transport) {
+  for (const TransferRate& rate : machine.transfer_rates) {
+    if (rate.op == op && rate.algorithm == algorithm && rate.transport == transport) return &rate;
+  }
+  return nullptr;
 }
 
 double gemm_flops(const Machine& machine, DType dtype) {

@@ -25,7 +25,7 @@ bool accumulates(const Step& step, int64_t micro_step, int64_t iteration) {
 Executor::Executor(const Plan& plan, Communicator& comm, int threads)
     : plan_(plan), comm_(comm), threads_(threads), arena_(plan.arena_bytes) {
   check(comm.size() == plan.ranks, "the plan was made for another number of ranks");
-  check(comm.size() == 1 || comm.transport() == plan.transport,
+  check(comm.size() == 1 || comm.transport() == plan.fabric.transport,
         "the plan was made for another transport");
 }
 
@@ -91,9 +91,11 @@ Ticket Executor::start_transfer(const Step& step) {
   const Tensor in = resolve(step.inputs[0], 0), out = resolve(step.outputs[0], 0);
   void* receive = step.workspace.bytes > 0 ? resolve(step.workspace, 0).data : nullptr;
   switch (step.op) {
-    case Op::kAllGather: return comm_.all_gather(in.data, out.data, step.inputs[0].bytes);
+    case Op::kAllGather:
+      return comm_.all_gather(in.data, out.data, step.inputs[0].bytes, step.algorithm);
     case Op::kReduceScatter:
-      return comm_.reduce_scatter(in.data, out.data, out.elements(), out.dtype, receive);
+      return comm_.reduce_scatter(in.data, out.data, out.elements(), out.dtype, receive,
+                                  step.algorithm);
     case Op::kAllReduce:
       check(in.data == out.data, "an all-reduce is in place", step.name);
       return comm_.all_reduce(out.as<double>(), out.elements(), receive);
@@ -101,26 +103,36 @@ Ticket Executor::start_transfer(const Step& step) {
   }
 }
 
+void Executor::wait_for(const Program& program, size_t step, size_t waited) {
+  const Ticket ticket = tickets_[waited];
+  if (ticket < 0) return;
+  if (observer_ != nullptr) observer_->before_wait(program, step, waited);
+  comm_.wait(ticket);
+  if (observer_ != nullptr) observer_->after_wait(program, step, waited);
+}
+
 void Executor::run(const Program& program, int64_t micro_step) {
-  tickets_.assign(program.steps.size(), -1);
-  Ticket last = -1;
-  for (size_t i = 0; i < program.steps.size(); ++i) {
+  const size_t count = program.steps.size();
+  tickets_.assign(count, -1);
+  size_t last = count;  // transfer
+  if (observer_ != nullptr) observer_->before_program(program, micro_step);
+  for (size_t i = 0; i < count; ++i) {
     const Step& step = program.steps[i];
     comm_.set_activity(step.name.c_str());
-    for (int32_t waited : step.waits) {
-      const Ticket ticket = tickets_[static_cast<size_t>(waited)];
-      if (ticket >= 0) comm_.wait(ticket);
-    }
+    for (int32_t waited : step.waits) wait_for(program, i, static_cast<size_t>(waited));
     if (observer_ != nullptr) observer_->before(program, i);
     if (step.stream == Stream::kCommunication) {
-      last = tickets_[i] = start_transfer(step);
+      tickets_[i] = start_transfer(step);
+      last = i;
     } else {
       run_step(program, step, micro_step, 0);
+      if (observer_ != nullptr) observer_->before_progress(program, i);
       comm_.progress();
     }
     if (observer_ != nullptr) observer_->after(program, i);
   }
-  if (last >= 0) comm_.wait(last);
+  if (last < count) wait_for(program, count, last);
+  if (observer_ != nullptr) observer_->after_program(program);
 }
 
 }  // namespace memwall

@@ -10,12 +10,21 @@
 
 namespace memwall {
 
-// Called around every step of a program: tests poison and trace, the trainer measures.
+// Called around programs, their steps and their waits: tests poison and trace, the trainer
+// measures.
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
+  virtual void before_program(const Program&, int64_t /*micro_step*/) {}
+  virtual void after_program(const Program&) {}
   virtual void before(const Program&, size_t /*step*/) {}
   virtual void after(const Program&, size_t /*step*/) {}
+  // Between the two calls for a compute step: its results are there, and transfers get on next.
+  virtual void before_progress(const Program&, size_t /*step*/) {}
+  // Around each wait for a transfer, `waited`, before the calls for the step that waits; at the
+  // program's end `step` is the number of its steps.
+  virtual void before_wait(const Program&, size_t /*step*/, size_t /*waited*/) {}
+  virtual void after_wait(const Program&, size_t /*step*/, size_t /*waited*/) {}
   // Around every step of a body in every iteration, between the two calls for its chunked step.
   virtual void before_inner(const Step&, int64_t /*iteration*/) {}
   virtual void after_inner(const Step&, int64_t /*iteration*/) {}
@@ -44,11 +53,14 @@ class Executor {
   Communicator& comm() const { return comm_; }
   const Arena& arena() const { return arena_; }
   std::byte* arena_data() const { return arena_.data(); }
+  // Of a transfer that the running program, or the last one, has started; else -1.
+  Ticket ticket(size_t step) const { return tickets_[step]; }
   void set_observer(StepObserver* observer) { observer_ = observer; }
 
  private:
   void run_step(const Program& program, const Step& step, int64_t micro_step, int64_t iteration);
   Ticket start_transfer(const Step& step);
+  void wait_for(const Program& program, size_t step, size_t waited);
   Tensor resolve(const Operand& operand, int64_t iteration) const;
 
   const Plan& plan_;

@@ -29,7 +29,7 @@ class Compiler {
     plan_.micro_steps = settings_.micro_steps;
     plan_.zero_stage = settings_.zero_stage;
     plan_.target = settings_.target;
-    plan_.transport = settings_.transport;
+    plan_.fabric = settings_.fabric;
     if (const auto* adahessian = std::get_if<AdaHessianSettings>(&settings_.optimizer)) {
       plan_.probes = adahessian->probes;
     }
@@ -117,6 +117,7 @@ class Compiler {
     PlaceRequest request;
     request.name = name;
     request.prefetch_depth = settings_.prefetch_depth;
+    request.collectives = settings_.collectives;
     for (SlotKind kind : fed) {
       for (size_t s = 0; s < plan_.slots.size(); ++s) {
         if (plan_.slots[s].kind == kind) request.host_slots.push_back(static_cast<int32_t>(s));
@@ -150,7 +151,7 @@ void check_budget(const Plan& plan, int64_t budget_bytes) {
         fmt::format("{}{} {:.1f} MiB", k ? ", " : "", name_of(static_cast<Category>(order[k])),
                     static_cast<double>(plan.totals.at_peak[order[k]]) / (1 << 20));
   }
-  const int64_t window = window_bytes_per_rank(plan.ranks, plan.transport);
+  const int64_t window = window_bytes_per_rank(plan.fabric.window_ranks);
   if (window > 0) {
     consumers += fmt::format(", and the window of shared memory {:.1f} MiB",
                              static_cast<double>(window) / (1 << 20));

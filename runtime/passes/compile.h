@@ -5,6 +5,7 @@
 #include <string>
 
 #include "optim/optimizer.h"
+#include "runtime/cost/collective_choice.h"
 #include "runtime/graph/model.h"
 #include "runtime/passes/evict.h"
 #include "runtime/passes/select.h"
@@ -27,7 +28,8 @@ struct CompileSettings {
   bool next_token = false;  // program next_token
   bool curvature = false;   // programs hessian_signs and hessian_vector; not together with train
   std::string target = kCpuTarget;
-  Transport transport = Transport::kMpi;
+  Fabric fabric;
+  CollectiveChoice collectives;
 };
 
 // The plan of all ranks, verified.

@@ -64,16 +64,23 @@ class Placer {
     }
   }
 
+  Algorithm algorithm_of(const Node& node) const {
+    if (plan_.fabric.transport != Transport::kMpi) return Algorithm::kPairwise;
+    if (node.op != Op::kAllGather && node.op != Op::kReduceScatter) return Algorithm::kPairwise;
+    const Type& shard = graph_.type(node.op == Op::kAllGather ? node.inputs[0] : node.outputs[0]);
+    return request_.collectives.of(node.op, shard.shape.elements(), shard.dtype);
+  }
+
   Extra extra_of(const Node& node) {
     Extra extra;
     if (node.op == Op::kReduceScatter) {
       const Type& shard = graph_.type(node.outputs[0]);
       extra.bytes = reduce_scatter_receive_bytes(plan_.ranks, shard.shape.elements(), shard.dtype,
-                                                 plan_.transport);
+                                                 plan_.fabric.transport, algorithm_of(node));
       extra.category = Category::kCommunication;
     } else if (node.op == Op::kAllReduce) {
       extra.bytes = all_reduce_receive_bytes(
-          plan_.ranks, graph_.type(node.outputs[0]).shape.elements(), plan_.transport);
+          plan_.ranks, graph_.type(node.outputs[0]).shape.elements(), plan_.fabric.transport);
       extra.category = Category::kCommunication;
     } else if (node.op == Op::kChunked) {
       extra.bytes = bodies_.placed(graph_, node).workspace_bytes;
@@ -256,6 +263,7 @@ class Placer {
     Step step = describe(graph_, node);
     for (ValueId v : node.inputs) step.inputs.push_back(operand(v));
     for (ValueId v : node.outputs) step.outputs.push_back(operand(v));
+    step.algorithm = algorithm_of(node);
     step.in_place = in_place_pairs(graph_, node);
     if (node.op == Op::kAllGather || node.op == Op::kReduceScatter) step.in_place = {{0, 0}};
     const Extra& extra = extras_[static_cast<size_t>(id)];

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "runtime/cost/collective_choice.h"
 #include "runtime/graph/graph.h"
 #include "runtime/plan/plan.h"
 
@@ -12,6 +13,7 @@ struct PlaceRequest {
   std::string name;  // of the program
   int64_t prefetch_depth = 0;
   std::vector<int32_t> host_slots;
+  CollectiveChoice collectives;
 };
 
 // Appends to plan.values and returns the program, whose transient offsets count from

@@ -43,6 +43,7 @@ void write_step(std::string& out, const Step& step) {
     w("name", step.name);
     w("op", op_name(step.op));
     w("stream", static_cast<int64_t>(step.stream));
+    w("algorithm", static_cast<int64_t>(step.algorithm));
     w("backward", int64_t{step.backward});
     w("recomputed", int64_t{step.recomputed});
     w("tangent", int64_t{step.tangent});
@@ -136,7 +137,8 @@ std::string dump_plan(const Plan& plan) {
     w("probes", plan.probes);
     w("zero_stage", plan.zero_stage);
     w("target", plan.target);
-    w("transport", name_of(plan.transport));
+    w("transport", name_of(plan.fabric.transport));
+    w("window_ranks", plan.fabric.window_ranks);
     w("page_bytes", plan.page_bytes);
     w("persistent_bytes", plan.persistent_bytes);
     w("arena_bytes", plan.arena_bytes);

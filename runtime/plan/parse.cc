@@ -199,7 +199,8 @@ class Parser {
     r("probes", plan_.probes);
     r("zero_stage", plan_.zero_stage);
     plan_.target = r.text("target");
-    plan_.transport = read_transport(r);
+    plan_.fabric.transport = read_transport(r);
+    r("window_ranks", plan_.fabric.window_ranks);
     r("page_bytes", plan_.page_bytes);
     r("persistent_bytes", plan_.persistent_bytes);
     r("arena_bytes", plan_.arena_bytes);
@@ -256,6 +257,7 @@ class Parser {
     if (!op) r.fail("unknown op");
     s.op = *op;
     s.stream = enumerator<Stream>(r, "stream", static_cast<int64_t>(Stream::kCount));
+    s.algorithm = enumerator<Algorithm>(r, "algorithm", kAlgorithms);
     s.backward = r.integer("backward") != 0;
     s.recomputed = r.integer("recomputed") != 0;
     s.tangent = r.integer("tangent") != 0;

@@ -94,7 +94,7 @@ void mark_step(const Step& step, int64_t rank, int64_t iterations, Pages& pages)
 }  // namespace
 
 int64_t planned_bytes(const Plan& plan) {
-  return plan.arena_bytes + window_bytes_per_rank(plan.ranks, plan.transport);
+  return plan.arena_bytes + window_bytes_per_rank(plan.fabric.window_ranks);
 }
 
 int64_t written_page_bytes(const Plan& plan, const std::vector<std::string>& programs,

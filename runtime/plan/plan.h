@@ -106,6 +106,7 @@ struct Step {
   Op op = Op::kCopy;
   Attributes attributes;
   Stream stream = Stream::kCompute;
+  Algorithm algorithm = Algorithm::kPairwise;  // of an all-gather or a reduce-scatter
   bool backward = false, recomputed = false;
   int32_t block = -1;  // Transformer block, or -1
   std::vector<Operand> inputs, outputs;
@@ -179,7 +180,7 @@ struct Plan {
   int64_t probes = 1;       // random directions a measurement of curvature
   int64_t zero_stage = 0;   // for people; nothing that executes reads it
   std::string target = "cpu";
-  Transport transport = Transport::kMpi;
+  Fabric fabric;
   int64_t page_bytes = 4096;
   int64_t persistent_bytes = 0;  // arena: slots, then the transient region
   int64_t arena_bytes = 0;

@@ -111,12 +111,15 @@ class StepVerifier {
     } else if (step.op == Op::kReduceScatter) {
       require(in.bytes == out.bytes * plan_.ranks, "the whole is not a shard for each rank");
       receive = reduce_scatter_receive_bytes(plan_.ranks, out.shape.elements(), out.dtype,
-                                             plan_.transport);
+                                             plan_.fabric.transport, step.algorithm);
     } else {
       require(in.base == out.base && in.bytes == out.bytes && out.dtype == DType::kF64,
               "sums doubles in place");
-      receive = all_reduce_receive_bytes(plan_.ranks, out.shape.elements(), plan_.transport);
+      receive = all_reduce_receive_bytes(plan_.ranks, out.shape.elements(), plan_.fabric.transport);
     }
+    require(step.algorithm == Algorithm::kPairwise ||
+                (step.op != Op::kAllReduce && plan_.fabric.transport == Transport::kMpi),
+            "cannot go by this algorithm");
     require(step.workspace.bytes >= receive, "the workspace cannot hold what it receives");
   }
 

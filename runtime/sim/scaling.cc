@@ -32,13 +32,12 @@ Bottleneck bottleneck_of(const StepSeconds& seconds) {
       ->second;
 }
 
-std::optional<double> link_factor_for(const Plan& plan, const Machine& machine, Algorithm algorithm,
-                                      double seconds) {
+std::optional<double> link_factor_for(const Plan& plan, const Machine& machine, double seconds) {
   const bool between = topology_of(machine, plan.ranks).nodes > 1;
   const auto reaches = [&](double factor) {
     Machine other = machine;
     (between ? other.nic : other.link).bandwidth *= factor;
-    return simulate(plan, other, algorithm).seconds.full_overlap <= seconds;
+    return simulate(plan, other).seconds.full_overlap <= seconds;
   };
   if (!reaches(kMostFactor)) return std::nullopt;
   if (reaches(kLeastFactor)) return 0.0;

@@ -26,7 +26,6 @@ Bottleneck bottleneck_of(const StepSeconds& seconds);
 // The smallest factor of the links' bandwidth (between nodes where the ranks are on several, else
 // inside the node) with which a step takes at most `seconds`, to 0.1 %. nullopt: no bandwidth does,
 // for compute or latency alone take longer. 0: even a ten-thousandth is enough.
-std::optional<double> link_factor_for(const Plan& plan, const Machine& machine, Algorithm algorithm,
-                                      double seconds);
+std::optional<double> link_factor_for(const Plan& plan, const Machine& machine, double seconds);
 
 }  // namespace memwall

@@ -5,38 +5,37 @@
 #include "runtime/base/error.h"
 #include "runtime/base/math.h"
 #include "runtime/cost/op_cost.h"
+#include "runtime/sim/skew.h"
 
 namespace memwall {
 namespace {
 
-// How the MPI transport cuts what it sends to one rank (comm/mpi).
-constexpr int64_t kMostMessageBytes = int64_t{64} << 20;
-
 Transfer transfer_of(const Step& step, const Plan& plan) {
-  const bool by_messages = plan.transport == Transport::kMpi;
+  Transfer out{.op = step.op, .algorithm = step.algorithm, .transport = plan.fabric.transport};
+  DType dtype = DType::kF64;
   switch (step.op) {
-    case Op::kAllGather: {
-      const int64_t shard = step.inputs[0].bytes;
-      return {shard, by_messages ? ceil_div(shard, kMostMessageBytes) : 1};
-    }
-    case Op::kReduceScatter: {
-      const Operand& shard = step.outputs[0];
-      const int64_t elements = shard.shape.elements();
-      const int64_t block = reduce_scatter_block_elements(plan.ranks, elements, shard.dtype);
-      return {shard.bytes, by_messages ? ceil_div(elements, block) : 1};
-    }
-    case Op::kAllReduce: return {step.inputs[0].shape.elements() * size_of(DType::kF64), 1};
+    case Op::kAllGather:
+      out.part_bytes = step.inputs[0].bytes;
+      dtype = step.inputs[0].dtype;
+      break;
+    case Op::kReduceScatter:
+      out.part_bytes = step.outputs[0].bytes;
+      dtype = step.outputs[0].dtype;
+      break;
+    case Op::kAllReduce:
+      out.part_bytes = step.inputs[0].shape.elements() * size_of(DType::kF64);
+      out.algorithm = Algorithm::kPairwise;
+      break;
     default: throw InternalError("not a transfer", step.name);
   }
+  out.rounds = exchange_rounds(step.op, plan.fabric.transport, plan.ranks, out.part_bytes, dtype);
+  return out;
 }
 
 class Walk {
  public:
-  Walk(const Plan& plan, const Machine& machine, Algorithm algorithm)
-      : plan_(plan),
-        machine_(machine),
-        algorithm_(algorithm),
-        topology_(topology_of(machine, plan.ranks)) {}
+  Walk(const Plan& plan, const Machine& machine)
+      : plan_(plan), machine_(machine), topology_(topology_of(machine, plan.ranks)) {}
 
   // Adds the program's runs to `out`.
   void add(const Program& program, int64_t runs, Simulation& out) {
@@ -74,8 +73,7 @@ class Walk {
   }
 
   double transfer(const Step& step, int64_t runs, StepSeconds& seconds, Simulation& out) {
-    const TransferCost cost =
-        transfer_cost(machine_, topology_, algorithm_, transfer_of(step, plan_));
+    const TransferCost cost = transfer_cost(machine_, topology_, transfer_of(step, plan_));
     seconds.intra += cost.intra;
     seconds.inter += cost.inter;
     seconds.latency += cost.latency;
@@ -88,9 +86,7 @@ class Walk {
 
   double compute(const Step& step, int64_t launches, int64_t runs, StepSeconds& seconds,
                  Simulation& out) {
-    Work work{.flops = step.flops, .dram_bytes = step.dram_bytes, .launches = launches, .gemm = {}};
-    if (step.op == Op::kGemm) work.gemm = step.inputs[0].dtype;
-    const OpSeconds cost = op_seconds(machine_, work);
+    const OpSeconds cost = op_seconds(machine_, work_of(step, launches));
     seconds.launch += cost.launch;
     (cost.flops >= cost.dram ? seconds.flops : seconds.dram) += std::max(cost.flops, cost.dram);
     seconds.compute += cost.seconds();
@@ -109,17 +105,37 @@ class Walk {
 
   const Plan& plan_;
   const Machine& machine_;
-  Algorithm algorithm_;
   Topology topology_;
 };
+
+void add_host_and_skew(const Machine& machine, int64_t ranks, StepSeconds& seconds) {
+  for (double* part :
+       {&seconds.launch, &seconds.compute, &seconds.no_overlap, &seconds.full_overlap}) {
+    *part += machine.step_seconds;
+  }
+  seconds.skew = machine.skew_seconds * expected_maximum(ranks);
+  seconds.no_overlap += seconds.skew;
+  seconds.full_overlap += seconds.skew;
+}
 
 }  // namespace
 
 double StepSeconds::exposed_communication() const {
-  return std::max(0.0, full_overlap - compute);
+  return std::max(0.0, full_overlap - skew - compute);
 }
 
-Simulation simulate(const Plan& plan, const Machine& machine, Algorithm algorithm, bool curvature) {
+OpWork work_of(const Step& step, int64_t launches) {
+  const Operand* first = !step.inputs.empty()    ? &step.inputs[0]
+                         : !step.outputs.empty() ? &step.outputs[0]
+                                                 : nullptr;
+  return {.op = step.op,
+          .dtype = first != nullptr ? first->dtype : DType::kF32,
+          .flops = step.flops,
+          .dram_bytes = step.dram_bytes,
+          .launches = launches};
+}
+
+Simulation simulate(const Plan& plan, const Machine& machine, bool curvature) {
   std::vector<std::pair<std::string_view, int64_t>> runs;
   for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, curvature)) {
     const auto found = std::find_if(runs.begin(), runs.end(),
@@ -131,13 +147,14 @@ Simulation simulate(const Plan& plan, const Machine& machine, Algorithm algorith
     }
   }
   Simulation out;
-  Walk walk(plan, machine, algorithm);
+  Walk walk(plan, machine);
   for (const auto& [program, count] : runs) walk.add(plan.program(program), count, out);
+  add_host_and_skew(machine, plan.ranks, out.seconds);
   return out;
 }
 
-Simulation simulate(const Plan& plan, const Machine& machine, Algorithm algorithm) {
-  return simulate(plan, machine, algorithm, plan.has_program("update_hessian"));
+Simulation simulate(const Plan& plan, const Machine& machine) {
+  return simulate(plan, machine, plan.has_program("update_hessian"));
 }
 
 }  // namespace memwall

@@ -39,9 +39,9 @@ Json memory_json(const Plan& plan, const std::vector<std::string>& programs, int
   out["peak"] = written_page_bytes(plan, programs, rank);
   out["lower_bound"] = plan.totals.lower_bound;
   out["page_bytes"] = plan.page_bytes;
-  const int64_t windows = window_bytes_per_rank(plan.ranks, plan.transport);
+  const int64_t windows = window_bytes_per_rank(plan.fabric.window_ranks);
   out["windows"] = windows;
-  out["windows_mapped"] = windows * plan.ranks;
+  out["windows_mapped"] = windows * plan.fabric.window_ranks;
   return out;
 }
 
@@ -101,7 +101,7 @@ Json plan_json(const Plan& plan, double run_total_flops) {
   return {{"parameters", plan.parameters},
           {"ranks", plan.ranks},
           {"zero_stage", plan.zero_stage},
-          {"transport", plan.ranks == 1 ? "NONE" : name_of(plan.transport)},
+          {"transport", plan.ranks == 1 ? "NONE" : name_of(plan.fabric.transport)},
           {"plan_hash", hash_hex(plan_hash(plan))},
           {"memory", memory_json(plan, programs, 0)},
           {"traffic", planned_traffic(totals)},
@@ -143,6 +143,20 @@ Json traffic_json(const Ledger& since_step_start) {
   return {{"all_gather", one_traffic(since_step_start[Collective::kAllGather])},
           {"reduce_scatter", one_traffic(since_step_start[Collective::kReduceScatter])},
           {"all_reduce", one_traffic(since_step_start[Collective::kAllReduce])}};
+}
+
+Json seconds_json(const StepSplit& split) {
+  const auto seconds = [](int64_t ns) { return static_cast<double>(ns) / 1e9; };
+  return {{"total", seconds(split.total_ns)},
+          {"input", seconds(split.input_ns)},
+          {"compute", seconds(split.compute_ns)},
+          {"progress", seconds(split.progress_ns)},
+          {"exposed_communication", seconds(split.exposed_communication_ns)},
+          {"wait", seconds(split.wait_ns)},
+          {"update", seconds(split.update_ns)},
+          {"other", seconds(split.other_ns)},
+          {"communication", seconds(split.communication_ns)},
+          {"micro_steps", seconds(split.micro_steps_ns)}};
 }
 
 Ledger difference(const Ledger& now, const Ledger& before) {

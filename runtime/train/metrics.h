@@ -11,6 +11,7 @@
 #include "comm/ledger.h"
 #include "runtime/exec/executor.h"
 #include "runtime/plan/plan.h"
+#include "runtime/train/step_times.h"
 
 namespace memwall {
 
@@ -45,6 +46,8 @@ struct OutsideMemory {
 nlohmann::ordered_json measured_memory_json(const Executor& executor, const OutsideMemory& outside);
 
 nlohmann::ordered_json traffic_json(const Ledger& since_step_start);
+// Seconds: total, its parts, and communication and micro_steps, which go on beside them.
+nlohmann::ordered_json seconds_json(const StepSplit& split);
 Ledger difference(const Ledger& now, const Ledger& before);
 
 // A double that reads back exactly; a non-finite one as a string.

@@ -37,6 +37,7 @@ RunLog::RunLog(const Executor& executor, const TrainSettings& settings, int64_t 
     metrics_.emplace(fmt::format("{}/rank-{:05d}.jsonl", folder, comm.rank()), finished_steps);
     if (print_here(comm)) {
       validation_.emplace(settings.run_dir + "/validation.jsonl", finished_steps);
+      events_.emplace(settings.run_dir + "/tensorboard", finished_steps);
     }
   });
   outside_.mark("libraries_at_start", executor.arena().resident_bytes());
@@ -88,15 +89,12 @@ void RunLog::step(int64_t step, double tokens, const StepReport& report) {
                {"measured",
                 {{"memory", measured_memory_},
                  {"traffic", traffic_json(report.traffic)},
-                 {"seconds",
-                  {{"total", exact(report.seconds)},
-                   {"input", exact(report.input_seconds)},
-                   {"micro_steps", exact(report.micro_step_seconds)},
-                   {"update", exact(report.update_seconds)}}}}}};
+                 {"seconds", seconds_json(report.split)}}}};
   if (report.measured) {
     line["hessian"] = {{"trace", exact(report.trace)}, {"sign_scale", exact(report.sign_scale)}};
   }
   metrics_->append(line.dump());
+  if (events_) events_->append(step, scalars_of(line));
   step_seconds_ += report.seconds;
   if (due_on_screen(step)) print_progress(step, tokens, report);
 }
@@ -125,6 +123,7 @@ void RunLog::validation(int64_t step, const Evaluation& found) {
     const Json line = {{"step", step}, {"loss", exact(found.loss)}, {"tokens", found.tokens}};
     validation_->append(line.dump());
   }
+  if (events_) events_->append(step, {{"validation/loss", found.loss}});
   say(executor_.comm(), fmt::format("step {}  validation loss {:.4f} over {} tokens", step,
                                     found.loss, found.tokens));
 }

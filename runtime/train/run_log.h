@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/exec/executor.h"
+#include "runtime/train/event_file.h"
 #include "runtime/train/line_file.h"
 #include "runtime/train/metrics.h"
 #include "runtime/train/step_runner.h"
@@ -42,6 +43,7 @@ class RunLog {
   const Executor& executor_;
   const TrainSettings& settings_;
   std::optional<LineFile> metrics_, validation_;
+  std::optional<EventFile> events_;  // rank 0
   std::vector<std::string> programs_;
   bool programs_changed_ = false, planned_curvature_ = false;
   Json planned_, measured_memory_;

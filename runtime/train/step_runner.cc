@@ -1,7 +1,6 @@
 #include "runtime/train/step_runner.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -12,11 +11,7 @@
 namespace memwall {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_between(Clock::time_point from, Clock::time_point to) {
-  return std::chrono::duration<double>(to - from).count();
-}
+constexpr double kNsPerSecond = 1e9;
 
 }  // namespace
 
@@ -31,11 +26,13 @@ MicroBatchFeed feed_from(const TokenRange& training, const TrainSettings& settin
   };
 }
 
-StepRunner::StepRunner(Executor& executor, MicroBatchFeed feed, const TrainSettings& settings)
+StepRunner::StepRunner(Executor& executor, MicroBatchFeed feed, const TrainSettings& settings,
+                       StepTimer* timer)
     : executor_(executor),
       settings_(settings),
       feed_(std::move(feed)),
       layout_{executor.comm().size(), settings.micro_batch, settings.global_batch},
+      timer_(timer),
       samples_(static_cast<size_t>(settings.micro_batch)) {
   check(layout_.micro_steps() == executor.plan().micro_steps, "the plan has another global batch");
   const Shape sequences{settings.micro_batch, settings.seq_length};
@@ -102,31 +99,35 @@ void StepRunner::read_scalars(StepReport& report) {
   report.sign_scale = scalar(Scalar::kSignScale);
 }
 
+void StepRunner::run_programs(int64_t step) {
+  const Plan& plan = executor_.plan();
+  for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, measuring_)) {
+    const Program& program = plan.program(run.program);
+    if (!is_update(program)) {
+      const int64_t input_start = steady_ns();
+      prepare(step, run);
+      if (timer_ != nullptr) timer_->input(input_start, steady_ns());
+    }
+    executor_.run(program, run.micro_step);
+  }
+}
+
 StepReport StepRunner::run(int64_t step, const StepState& state, const StepRequests& requests) {
   StepReport report;
   report.loss_scale = state.loss_scale.scale;
-  const Plan& plan = executor_.plan();
   measuring_ = settings_.curvature_every > 0 && state.applied % settings_.curvature_every == 0;
   report.measured = measuring_;
+  if (timer_ != nullptr) timer_->begin();
   const Ledger before = executor_.comm().ledger();
-  const auto start = Clock::now();
-  auto update_start = start;
+  const int64_t start = steady_ns();
   write_scalars(step, state, requests);
-  for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, measuring_)) {
-    if (run.program.starts_with("update")) {
-      update_start = Clock::now();
-    } else {
-      const auto input_start = Clock::now();
-      prepare(step, run);
-      report.input_seconds += seconds_between(input_start, Clock::now());
-    }
-    executor_.run(plan.program(run.program), run.micro_step);
-  }
-  const auto end = Clock::now();
-  report.micro_step_seconds = seconds_between(start, update_start) - report.input_seconds;
-  report.update_seconds = seconds_between(update_start, end);
-  report.seconds = seconds_between(start, end);
+  run_programs(step);
+  report.seconds = static_cast<double>(steady_ns() - start) / kNsPerSecond;
   report.traffic = difference(executor_.comm().ledger(), before);
+  if (timer_ != nullptr) {
+    report.split = timer_->end();
+    report.seconds = static_cast<double>(report.split.total_ns) / kNsPerSecond;
+  }
   read_scalars(report);
   return report;
 }

@@ -13,6 +13,7 @@
 #include "runtime/exec/executor.h"
 #include "runtime/train/requests.h"
 #include "runtime/train/step_state.h"
+#include "runtime/train/step_timer.h"
 #include "runtime/train/trainer.h"
 
 namespace memwall {
@@ -24,8 +25,9 @@ struct StepReport {
   bool measured = false;  // curvature: trace and sign scale are meant
   double trace = 0.0, sign_scale = 1.0;
   StepRequests agreed;
-  double seconds = 0.0, input_seconds = 0.0, micro_step_seconds = 0.0, update_seconds = 0.0;
-  Ledger traffic;  // of the step's programs
+  double seconds = 0.0;
+  StepSplit split;  // of `seconds`, where a timer took them
+  Ledger traffic;   // of the step's programs
 };
 
 // Which numbers of a skipped step were not finite, and so which scale is to blame. A gradient that
@@ -49,9 +51,11 @@ MicroBatchFeed feed_from(const TokenRange& training, const TrainSettings& settin
 
 class StepRunner {
  public:
-  // The executor and the settings must outlive it. Throws InternalError where the plan has other
-  // sizes.
-  StepRunner(Executor& executor, MicroBatchFeed feed, const TrainSettings& settings);
+  // The executor, the settings and the timer must outlive it. Without a timer a step has no split,
+  // and whatever observes the executor goes on observing. Throws InternalError where the plan has
+  // other sizes.
+  StepRunner(Executor& executor, MicroBatchFeed feed, const TrainSettings& settings,
+             StepTimer* timer = nullptr);
 
   // `step` counts from 0. Whether it measures curvature: after every so many applied steps.
   StepReport run(int64_t step, const StepState& state, const StepRequests& requests);
@@ -66,6 +70,7 @@ class StepRunner {
   double& scalar(Scalar which);
   void write_scalars(int64_t step, const StepState& state, const StepRequests& requests);
   void prepare(int64_t step, const ProgramRun& run);
+  void run_programs(int64_t step);
   void feed(int64_t step, int64_t micro_step);
   void read_scalars(StepReport& report);
 
@@ -73,6 +78,7 @@ class StepRunner {
   const TrainSettings& settings_;
   const MicroBatchFeed feed_;
   const BatchLayout layout_;
+  StepTimer* const timer_;
   std::vector<int64_t> samples_;
   bool measuring_ = false;  // the last step
 };

@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "comm/agree.h"
 #include "runtime/train/checkpoint.h"
 #include "runtime/train/requests.h"
 #include "runtime/train/run_log.h"
 #include "runtime/train/step_runner.h"
+#include "runtime/train/trace.h"
 
 namespace memwall {
 namespace {
@@ -64,9 +67,10 @@ class Run {
         data_(data),
         settings_(settings),
         signals_(signals),
+        timer_(executor),
         steps_(executor,
                feed_from(data.training, settings, executor.comm().size(), executor.comm().rank()),
-               settings),
+               settings, &timer_),
         log_(executor, settings, start.step),
         state_(start.state) {
     result_.step = start.step;
@@ -80,6 +84,8 @@ class Run {
 
  private:
   void step() {
+    const bool traced = is_traced(result_.step + 1);
+    if (traced) timer_.trace_next();
     const StepReport report = steps_.run(result_.step, state_, requests());
     ++result_.step;
     log_.ran(steps_.programs(report.measured));
@@ -90,6 +96,7 @@ class Run {
     const bool last = result_.step == settings_.steps;
     const bool saves = due(settings_.save_every) || report.agreed.save;
     result_.stopped_on_request = report.agreed.stop && !last;
+    if (traced) trace(report.split);
     // Who asks to stop may be about to end the job: saving comes first then. Else it comes last,
     // so that a checkpoint has its validation line before it.
     if (saves && result_.stopped_on_request) save();
@@ -135,6 +142,23 @@ class Run {
                        state_.sign_scale.scale, state_.loss_scale.scale);
   }
 
+  bool is_traced(int64_t step) const {
+    return step >= settings_.trace_first_step && step <= settings_.trace_last_step;
+  }
+
+  void trace(const StepSplit& split) {
+    const bool goes_on = is_traced(result_.step + 1) && result_.step < settings_.steps &&
+                         !result_.stopped_on_request;
+    run_together(executor_.comm(), [&] {
+      if (!trace_) trace_.emplace(settings_.run_dir, executor_, settings_.plan_hash);
+      trace_->add(result_.step, timer_, split);
+      if (!goes_on) trace_->commit();
+    });
+    if (goes_on) return;
+    say(executor_.comm(), fmt::format("step {}  traced: {}", result_.step, trace_->folder()));
+    trace_.reset();
+  }
+
   bool due(int64_t every) const {
     return every > 0 && (result_.step % every == 0 || result_.step == settings_.steps);
   }
@@ -173,8 +197,10 @@ class Run {
   const Dataset& data_;
   const TrainSettings& settings_;
   RequestSignals& signals_;
+  StepTimer timer_;
   StepRunner steps_;
   RunLog log_;
+  std::optional<TraceFile> trace_;  // while steps are traced
   StepState state_;
   // The steps whose overflow was last traced to its origin.
   int64_t gradient_named_at_ = -1, curvature_named_at_ = -1;

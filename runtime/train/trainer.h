@@ -30,6 +30,7 @@ struct TrainSettings {
   LossScaleSettings loss_scale;
   int64_t curvature_every = 0;  // steps from one measurement of curvature to the next; 0: none
   int64_t global_batch = 1, micro_batch = 1, seq_length = 0;
+  int64_t trace_first_step = 0, trace_last_step = 0;  // steps to trace, from 1; 0: none
   double peak_flops = 0;  // a rank's, for the utilisation; 0: not known, it is NaN
   bool resume = false;
   uint64_t plan_hash = 0, data_fingerprint = 0;
@@ -48,8 +49,9 @@ struct TrainResult {
 
 // Fresh run: `initialise` has filled the parameters already when it returns (the init program,
 // then weights of another model). Prints progress on rank 0. Writes metrics/rank-*.jsonl,
-// validation.jsonl and checkpoints/ below run_dir. All ranks return or throw together, except where
-// one rank cannot write its metrics: it throws alone, and its process has to end the job.
+// validation.jsonl, checkpoints/ and trace/ below run_dir. All ranks return or throw together,
+// except where one rank cannot write its metrics: it throws alone, and its process has to end the
+// job.
 TrainResult train(Executor& executor, const Dataset& data, const TrainSettings& settings,
                   const std::function<void(Executor&)>& initialise);
 

@@ -89,7 +89,7 @@ const std::map<std::string, std::string>& other_values() {
       {"run.time_limit", "3h"},
       {"run.device", "CUDA"},
       {"run.peak_flops", "1e12"},
-      {"run.trace_steps", "10-12"},
+      {"run.trace_steps", "2-3"},
   };
   return values;
 }
@@ -97,10 +97,10 @@ const std::map<std::string, std::string>& other_values() {
 std::string text_of(const TrainSettings& s) {
   std::string out = fmt::format(
       "steps {} log {} eval {} save {} keep {} limit {} seed {} sampling {} batch {} of {} time {} "
-      "curvature {}",
+      "curvature {} trace {}-{}",
       s.steps, s.log_every, s.eval_every, s.save_every, s.keep_checkpoints, s.time_limit_seconds,
       s.seed, static_cast<int>(s.sampling), s.micro_batch, s.global_batch, s.seq_length,
-      s.curvature_every);
+      s.curvature_every, s.trace_first_step, s.trace_last_step);
   for (int64_t step = 0; step < 6; ++step) out += fmt::format(" {}", s.schedule.at(step));
   return out;
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "tests/cli/memwall_process.h"
@@ -60,6 +61,41 @@ TEST_F(Run, LeavesAFolderThatSaysEverything) {
   EXPECT_NE(file_text(place.path("one/plan.txt")).find("program last_micro"), std::string::npos);
   EXPECT_NE(trained_.find("run folder: "), std::string::npos) << trained_;
   EXPECT_NE(trained_.find("0 measured"), std::string::npos) << trained_;
+}
+
+TEST_F(Run, TracesTheStepsAskedForByTheNamesOfThePlan) {
+  train("run", 2, {"--set", "run.trace_steps=2-3", "--set", "parallel.zero_stage=3"});
+  EXPECT_NE(trained_.find("step 3  traced: "), std::string::npos) << trained_;
+  EXPECT_NE(trained_.find("last 6 steps, by rank"), std::string::npos) << trained_;
+  const std::string plan = file_text(place.path("run/plan.txt"));
+  for (const char* rank : {"rank-00000", "rank-00001"}) {
+    const Json trace =
+        Json::parse(file_text(place.path(std::string("run/trace/") + rank + ".json")));
+    std::set<int64_t> steps;
+    size_t named = 0;
+    for (const Json& event : trace["traceEvents"]) {
+      if (event["ph"] != "X") continue;
+      steps.insert(event["args"]["step"].get<int64_t>());
+      if (event["tid"] > 1) continue;  // not a step of the plan
+      ++named;
+      const std::string name = event["name"];
+      EXPECT_NE(plan.find(' ' + name + "  -> "), std::string::npos) << name;
+    }
+    EXPECT_EQ(steps, (std::set<int64_t>{2, 3}));
+    EXPECT_GT(named, 100u);
+  }
+  const Outcome shown = place.memwall({"show", "run"});
+  EXPECT_NE(shown.out.find("last 6 steps, by rank"), std::string::npos) << shown.out;
+}
+
+TEST_F(Run, TracesOtherStepsAfterAResume) {
+  train("run", 0, {"--set", "run.trace_steps=2"});
+  train("run", 0, {"--resume", "--set", "run.steps=8", "--set", "run.trace_steps=7-8"});
+  EXPECT_NE(trained_.find("step 8  traced: "), std::string::npos) << trained_;
+  expect_refused(place.memwall({"train", "tiny.textproto", "--run-dir", "other", "--set",
+                                "run.trace_steps=7"}),
+                 2, "run.trace_steps=7: step 7 is beyond run.steps = 6 (allowed: 1 to 6)");
+  EXPECT_FALSE(fs::exists(place.path("other")));
 }
 
 TEST_F(Run, IsNamedAndLinkedWhereNoFolderIsGiven) {

@@ -6,6 +6,7 @@ memwall_test(settings_test ROOMS cli LABELS cli)
 memwall_test(run_folder_test ROOMS cli RANKS 1 2 LABELS cli)
 memwall_test(every_field_test ROOMS cli LABELS cli)
 memwall_test(hessian_svg_test ROOMS cli LABELS cli)
+memwall_test(scale_test ROOMS cli LABELS cli)
 memwall_test(search_test ROOMS cli LABELS cli)
 memwall_test(collective_bench_test ROOMS cli RANKS 1 3 LABELS cli)
 foreach(name bench_test command_test fit_test hessian_command_test plan_command_test run_command_test
@@ -15,3 +16,7 @@ foreach(name bench_test command_test fit_test hessian_command_test plan_command_
   target_compile_definitions(${name} PRIVATE MEMWALL_BINARY="$<TARGET_FILE:memwall>")
   add_dependencies(${name} memwall)
 endforeach()
+memwall_test(scale_command_test ROOMS launch LABELS cli LOCK namespaces
+  LIBRARIES nlohmann_json::nlohmann_json)
+target_compile_definitions(scale_command_test PRIVATE MEMWALL_BINARY="$<TARGET_FILE:memwall>")
+add_dependencies(scale_command_test memwall)

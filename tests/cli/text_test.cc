@@ -101,6 +101,42 @@ TEST(RankTables, ShowEveryRankPlannedAndMeasured) {
   EXPECT_EQ(text.find("maximum"), std::string::npos);
 }
 
+TEST(RankTables, ShowWhereTheTimeWent) {
+  const std::filesystem::path file =
+      std::filesystem::path(testing::TempDir()) / "memwall-mean-seconds.jsonl";
+  const auto line = [](double total, double compute, double wait) {
+    const nlohmann::json seconds = {{"total", total},        {"compute", compute},
+                                    {"progress", 0.5},       {"exposed_communication", 0.25},
+                                    {"wait", wait},          {"update", 0.25},
+                                    {"input", 0.0},          {"other", 0.0},
+                                    {"communication", 1.25}, {"micro_steps", 3.5}};
+    return nlohmann::json{{"measured", {{"seconds", seconds}}}}.dump() + '\n';
+  };
+  {
+    std::ofstream out(file);
+    out << line(100.0, 98.0, 1.0);  // before the last ten
+    for (int i = 0; i < 5; ++i) out << line(4.0, 2.0, 1.0) << line(6.0, 2.0, 3.0);
+    out << "{\"measured\"";
+  }
+  const auto mean = mean_seconds(file);
+  EXPECT_EQ(mean.at("steps"), 10);
+  EXPECT_DOUBLE_EQ(mean.at("total"), 5.0);
+  EXPECT_EQ(
+      seconds_table({mean, mean}),
+      "last 10 steps, by rank  seconds  compute  progress  exposed    wait  update  input  other\n"
+      "0                             5   40.0 %    10.0 %    5.0 %  40.0 %   5.0 %  0.0 %  0.0 %\n"
+      "1                             5   40.0 %    10.0 %    5.0 %  40.0 %   5.0 %  0.0 %  0.0 "
+      "%\n");
+  // A run of before, a damaged line, no line.
+  for (const char* text : {"{\"measured\":{\"seconds\":{\"total\":1.0}}}\n", "{\n", "7\n", ""}) {
+    std::ofstream(file) << text;
+    EXPECT_TRUE(mean_seconds(file).is_null()) << text;
+  }
+  EXPECT_EQ(seconds_table({mean, {}}), "");
+  EXPECT_EQ(seconds_table({}), "");
+  std::filesystem::remove(file);
+}
+
 TEST(RankTables, ReadTheLastCompleteLine) {
   const std::string path = testing::TempDir() + "memwall-cli-lines.jsonl";
   std::ofstream(path) << "{\"step\":1}\n{\"step\":2}\n{\"st";

@@ -48,7 +48,8 @@ void for_each_timing(const std::function<void(Communicator&)>& check_case) {
   });
   if (world().size() > 1) {
     SCOPED_TRACE("small windows");
-    SharedCommunicator small(*session(), {.timeout_seconds = 60, .window_bytes = kSmallWindow});
+    SharedCommunicator small(*session(),
+                             {.timeout_seconds = 60, .windows = {.window_bytes = kSmallWindow}});
     check_case(small);
   }
   if (session() != nullptr) {
@@ -242,7 +243,7 @@ TEST(Collectives, LateDoesNothingBeforeTheWait) {
   LateCommunicator late(world());
   std::vector<double> whole(static_cast<size_t>(late.size()), -1.0);
   const double mine = late.rank();
-  const Ticket ticket = late.all_gather(&mine, whole.data(), sizeof(double));
+  const Ticket ticket = late.all_gather(&mine, whole.data(), sizeof(double), Algorithm::kPairwise);
   late.progress();
   EXPECT_EQ(whole[static_cast<size_t>(late.rank())], -1.0);
   late.wait(ticket);
@@ -293,7 +294,8 @@ TEST(Collectives, DifferentSizesAreFound) {
   std::vector<double> whole(4);
   const std::vector<double> mine(2);
   const int64_t bytes = comm.rank() == 0 ? 8 : 16;  // the message arrives too long, too short
-  EXPECT_THROW(comm.wait(comm.all_gather(mine.data(), whole.data(), bytes)), Error);
+  EXPECT_THROW(comm.wait(comm.all_gather(mine.data(), whole.data(), bytes, Algorithm::kPairwise)),
+               Error);
 }
 
 }  // namespace

@@ -37,7 +37,8 @@ memwall::Ticket gather(memwall::Communicator& comm, std::string& whole) {
 int run(const std::string& mode, int victim, memwall::Transport transport) {
   const double timeout_seconds = mode == "sleep" ? 1.0 : 0.0;
   memwall::MpiSession session;
-  const auto comm = memwall::make_communicator(&session, timeout_seconds, transport);
+  const auto comm = memwall::make_communicator(&session, timeout_seconds,
+                                               memwall::Fabric{transport, session.size()});
   try {
     comm->set_activity("step_0/loss");
     all_reduce(*comm);

@@ -31,7 +31,8 @@ TEST(Oversubscribed, ManyRoundsWithFewExchangesInFlight) {
 TEST(Oversubscribed, ManyRoundsThroughWindows) {
   ASSERT_NE(session(), nullptr);
   for (const int64_t window_bytes : {int64_t{32} << 10, int64_t{100} << 10, kWindowBytes}) {
-    SharedCommunicator comm(*session(), {.timeout_seconds = 60, .window_bytes = window_bytes});
+    SharedCommunicator comm(*session(),
+                            {.timeout_seconds = 60, .windows = {.window_bytes = window_bytes}});
     for (const int64_t shard : {1, 1000, 2000, 20000}) check_round(comm, shard);
   }
   check_round(shared_world(), 300001);  // more than its window

@@ -80,7 +80,9 @@ void check_result(const Queued& call, int rank, int ranks) {
 
 // Every rank queues the same calls, but looks after them and waits for them as it likes.
 TEST(SharedMemory, AnyOrderOfWaits) {
-  SharedCommunicator comm(*session(), {.timeout_seconds = kTimeoutSeconds, .window_bytes = 50000});
+  SharedCommunicator shared(
+      *session(), {.timeout_seconds = kTimeoutSeconds, .windows = {.window_bytes = 50000}});
+  Communicator& comm = shared;
   const int rank = comm.rank(), ranks = comm.size();
   std::mt19937 common(5), own(static_cast<uint32_t>(rank));
   for (int repeat = 0; repeat < 20; ++repeat) {
@@ -108,14 +110,16 @@ TEST(SharedMemory, AnyOrderOfWaits) {
 TEST(SharedMemory, DifferentCallsAreFound) {
   const bool odd = world().rank() == 0;
   {
-    SharedCommunicator comm(*session(), {.timeout_seconds = kTimeoutSeconds});
+    SharedCommunicator shared(*session(), {.timeout_seconds = kTimeoutSeconds});
+    Communicator& comm = shared;
     std::vector<double> whole(static_cast<size_t>(2 * comm.size()));
     const std::vector<double> mine(2);
     const int64_t bytes = odd ? 8 : 16;
     EXPECT_THROW(comm.wait(comm.all_gather(mine.data(), whole.data(), bytes)), InternalError);
   }
   {
-    SharedCommunicator comm(*session(), {.timeout_seconds = kTimeoutSeconds});
+    SharedCommunicator shared(*session(), {.timeout_seconds = kTimeoutSeconds});
+    Communicator& comm = shared;
     std::vector<double> whole(static_cast<size_t>(comm.size()), 1.0);
     const double mine = 1.0;
     EXPECT_THROW(comm.wait(odd ? comm.all_gather(&mine, whole.data(), sizeof(mine))
@@ -147,7 +151,7 @@ TEST(SharedMemory, WindowsTakeWhatThePlanSays) {
 TEST(SharedMemory, TooLittleIsRefusedOnAllRanks) {
   const int64_t needed = world().size() * kWindowBytes;
   SharedOptions options{.timeout_seconds = kTimeoutSeconds};
-  options.space = [&] { return SpaceForWindows{needed - 1, "/dev/small"}; };
+  options.windows.space = [&] { return SpaceForWindows{needed - 1, "/dev/small"}; };
   std::string message;
   try {
     SharedCommunicator comm(*session(), options);
@@ -162,18 +166,20 @@ TEST(SharedMemory, TooLittleIsRefusedOnAllRanks) {
   EXPECT_NE(message.find("/dev/small has " + mib + " free"), std::string::npos) << message;
   for (const std::string& theirs : world().gather_text(message)) EXPECT_EQ(theirs, message);
 
-  options.space = [&] { return SpaceForWindows{needed, "/dev/small"}; };
+  options.windows.space = [&] { return SpaceForWindows{needed, "/dev/small"}; };
   SharedCommunicator comm(*session(), options);
   comm.barrier();
 }
 
 TEST(SharedMemory, TheTransportIsTheOneAskedFor) {
-  const auto made = [](auto... transport) {
-    return make_communicator(session(), kTimeoutSeconds, transport...);
+  const auto made = [](auto... fabric) {
+    return make_communicator(session(), kTimeoutSeconds, fabric...);
   };
   EXPECT_NE(dynamic_cast<MpiCommunicator*>(made().get()), nullptr);
-  EXPECT_NE(dynamic_cast<MpiCommunicator*>(made(Transport::kMpi).get()), nullptr);
-  EXPECT_NE(dynamic_cast<SharedCommunicator*>(made(Transport::kSharedMemory).get()), nullptr);
+  EXPECT_NE(dynamic_cast<MpiCommunicator*>(made(Fabric{}).get()), nullptr);
+  EXPECT_NE(dynamic_cast<SharedCommunicator*>(
+                made(Fabric{Transport::kSharedMemory, world().size()}).get()),
+            nullptr);
 }
 
 }  // namespace

@@ -137,7 +137,8 @@ TEST(Traffic, LongMessagesAreSplit) {
   const int ranks = comm.size();
   std::vector<char> whole(static_cast<size_t>(ranks * kShardBytes), static_cast<char>(comm.rank()));
   reset_pmpi_counts();
-  comm.wait(comm.all_gather(whole.data() + comm.rank() * kShardBytes, whole.data(), kShardBytes));
+  comm.wait(comm.all_gather(whole.data() + comm.rank() * kShardBytes, whole.data(), kShardBytes,
+                            Algorithm::kPairwise));
   EXPECT_EQ(pmpi_counts().messages, 11 * (ranks - 1));
   EXPECT_EQ(pmpi_counts().bytes, all_gather_wire_bytes(ranks, kShardBytes));
   EXPECT_LE(pmpi_counts().largest_message, kMaxBytes);

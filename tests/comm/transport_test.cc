@@ -12,31 +12,62 @@
 namespace memwall::test {
 namespace {
 
-TEST(Transport, AutoSharesMemoryOnOneHost) {
-  EXPECT_EQ(choose_transport(std::nullopt, 4, 4), Transport::kSharedMemory);
-  EXPECT_EQ(choose_transport(std::nullopt, 16, 16), Transport::kSharedMemory);
-  EXPECT_EQ(choose_transport(std::nullopt, 4, 2), Transport::kMpi);
-  EXPECT_EQ(choose_transport(std::nullopt, 1, 1), Transport::kMpi);
-  EXPECT_EQ(choose_transport(std::nullopt, 17, 17), Transport::kMpi);
+constexpr Fabric kMessages{}, kFourShare{Transport::kSharedMemory, 4};
+
+TEST(Fabric, AutoSharesMemoryOnOneHost) {
+  EXPECT_EQ(choose_fabric({}, {4, 4, 4}), kFourShare);
+  EXPECT_EQ(choose_fabric({}, {16, 16, 16}), (Fabric{Transport::kSharedMemory, 16}));
+  EXPECT_EQ(choose_fabric({}, {4, 1, 1}), kMessages);
+  EXPECT_EQ(choose_fabric({}, {1, 1, 1}), kMessages);
+  EXPECT_EQ(choose_fabric({}, {17, 17, 17}), kMessages);
 }
 
-TEST(Transport, MpiIsMpiEverywhere) {
-  EXPECT_EQ(choose_transport(Transport::kMpi, 4, 4), Transport::kMpi);
-  EXPECT_EQ(choose_transport(Transport::kMpi, 4, 2), Transport::kMpi);
+// Between hosts of several ranks two levels may be chosen, and need the hosts' windows.
+TEST(Fabric, AutoOpensTheWindowsOfEachHost) {
+  EXPECT_EQ(choose_fabric({}, {8, 4, 4}), (Fabric{Transport::kMpi, 4}));
+  EXPECT_EQ(choose_fabric({}, {7, 4, 1}), kMessages);
 }
 
-TEST(Transport, SharedMemoryDoesNotReachOtherHosts) {
-  EXPECT_EQ(choose_transport(Transport::kSharedMemory, 4, 4), Transport::kSharedMemory);
-  EXPECT_EQ(choose_transport(Transport::kSharedMemory, 64, 64), Transport::kSharedMemory);
+TEST(Fabric, MpiIsMpiEverywhere) {
+  const FabricRequest mpi{.transport = Transport::kMpi, .algorithm = Algorithm::kPairwise};
+  EXPECT_EQ(choose_fabric(mpi, {4, 4, 4}), kMessages);
+  EXPECT_EQ(choose_fabric(mpi, {4, 2, 2}), kMessages);
+}
+
+TEST(Fabric, RingsAndTwoLevelsGoOverMessages) {
+  const FabricRequest ring{.transport = {}, .algorithm = Algorithm::kRing};
+  EXPECT_EQ(choose_fabric(ring, {4, 4, 4}), kMessages);
+  const FabricRequest levels{.transport = {}, .algorithm = Algorithm::kTwoLevel};
+  EXPECT_EQ(choose_fabric(levels, {4, 4, 4}), (Fabric{Transport::kMpi, 4}));
+  EXPECT_EQ(choose_fabric(levels, {8, 2, 2}), (Fabric{Transport::kMpi, 2}));
+}
+
+std::string refusal(const FabricRequest& asked, const Hosting& hosting) {
   try {
-    choose_transport(Transport::kSharedMemory, 4, 2);
-    FAIL() << "not refused";
+    choose_fabric(asked, hosting);
   } catch (const InputError& error) {
-    const std::string message = error.what();
-    EXPECT_NE(message.find("all 4 ranks"), std::string::npos) << message;
-    EXPECT_NE(message.find("only 2"), std::string::npos) << message;
-    EXPECT_NE(message.find("MPI"), std::string::npos) << message;
+    return error.what();
   }
+  return "not refused";
+}
+
+TEST(Fabric, SharedMemoryDoesNotReachOtherHosts) {
+  const FabricRequest shared{.transport = Transport::kSharedMemory, .algorithm = {}};
+  EXPECT_EQ(choose_fabric(shared, {4, 4, 4}), kFourShare);
+  EXPECT_EQ(choose_fabric(shared, {64, 64, 64}), (Fabric{Transport::kSharedMemory, 64}));
+  const std::string message = refusal(shared, {4, 2, 2});
+  EXPECT_NE(message.find("all 4 ranks"), std::string::npos) << message;
+  EXPECT_NE(message.find("only 2"), std::string::npos) << message;
+  EXPECT_NE(message.find("MPI"), std::string::npos) << message;
+}
+
+TEST(Fabric, WhatCannotBeIsRefused) {
+  const std::string ring =
+      refusal({.transport = Transport::kSharedMemory, .algorithm = Algorithm::kRing}, {4, 4, 4});
+  EXPECT_NE(ring.find("no algorithm but PAIRWISE"), std::string::npos) << ring;
+  const std::string uneven =
+      refusal({.transport = {}, .algorithm = Algorithm::kTwoLevel}, {7, 4, 1});
+  EXPECT_NE(uneven.find("same number of ranks on every host"), std::string::npos) << uneven;
 }
 
 TEST(Transport, SpaceIsThatOfTheFileSystemInUse) {

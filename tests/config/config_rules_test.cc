@@ -149,11 +149,27 @@ TEST_F(Rules, RefuseWhatComesLater) {
       {{"communication.algorithm=RING"},
        "RING comes with a later version of memwall (allowed: AUTO, PAIRWISE)"},
       {{"run.device=CUDA"}, "CUDA comes with a later version of memwall (allowed: AUTO, CPU)"},
-      {{"run.trace_steps=1-2"},
-       "this field comes with a later version of memwall (allowed: leave it out)"},
   });
   EXPECT_NE(error_of_set({"communication.transport=STAGED"}).find("comes with a later version"),
             std::string::npos);
+}
+
+TEST_F(Rules, RefuseStepsThatCannotBeTraced) {
+  constexpr const char* kAllowed =
+      " names no steps (allowed: a step or the first and the last one, as \"10-12\")";
+  for (const std::string text : {"x", "0", "0-3", "4-2", "2-", "-2", "1-2-3", "1,2", " 2", "2 ",
+                                 "1.5", "1 - 2", "99999999999999999999"}) {
+    const std::string set = "run.trace_steps=" + text;
+    EXPECT_EQ(error_of_set({set}), fmt::format("--set {}: \"{}\"{}", set, text, kAllowed));
+  }
+  expect_refused({
+      {{"run.trace_steps=11"}, "step 11 is beyond run.steps = 10 (allowed: 1 to 10)"},
+      {{"run.trace_steps=8-12", "run.steps=10"},
+       "step 12 is beyond run.steps = 10 (allowed: 1 to 10)"},
+  });
+  for (const char* text : {"1", "10", "1-10", "3-3"}) {
+    EXPECT_EQ(error_of_set({std::string("run.trace_steps=") + text}), "");
+  }
 }
 
 TEST_F(Rules, RefuseCurvatureThatCannotBe) {

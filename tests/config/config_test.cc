@@ -241,9 +241,9 @@ TEST_F(ConfigTest, ResumesWithMoreStepsAndTheStoredDecay) {
   const auto first = load(kTiny, {"schedule.kind=COSINE"});
   config::Config stored = effective(first.config, 2);
   resolve_paths(stored);
-  const auto now =
-      load(kTiny, {"schedule.kind=COSINE", "run.steps=20", "run.log_every=1", "run.eval_every=5",
-                   "run.save_every=6", "run.keep_checkpoints=1", "run.time_limit=1h"});
+  const auto now = load(kTiny, {"schedule.kind=COSINE", "run.steps=20", "run.log_every=1",
+                                "run.eval_every=5", "run.save_every=6", "run.keep_checkpoints=1",
+                                "run.time_limit=1h", "run.trace_steps=20"});
   const config::Config c = resumed(stored, now, 2);
   EXPECT_EQ(c.run().steps(), 20);
   EXPECT_EQ(c.schedule().decay_steps(), 10);
@@ -259,7 +259,7 @@ TEST_F(ConfigTest, ResumeRefusesEveryOtherChangeByName) {
   EXPECT_EQ(refusal("optimizer.beta1=0.5"),
             "--set optimizer.beta1=0.5: is 0.5, but the run was started with 0.9 (allowed: 0.9; "
             "what may change on resume: run.steps, run.log_every, run.eval_every, "
-            "run.save_every, run.keep_checkpoints, run.time_limit)");
+            "run.save_every, run.keep_checkpoints, run.time_limit, run.trace_steps)");
   for (const char* change : {"model.num_layers=3", "data.text=other", "run.seed=2",
                              "parallel.zero_stage=1", "memory.budget=1GB"}) {
     EXPECT_EQ(refusal(change).find(std::string("--set ") + change), 0u) << refusal(change);

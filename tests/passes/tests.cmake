@@ -7,6 +7,8 @@ memwall_test(vjp_test ROOMS passes graph LABELS passes)
 memwall_test(dual_test ROOMS passes model exec LABELS passes)
 memwall_test(stages_test ROOMS passes model exec RANKS 2 3 4 LABELS passes
   SOURCES ${PROJECT_SOURCE_DIR}/tests/support/pmpi_shim.cc LIBRARIES window_shim)
+memwall_test(algorithms_test ROOMS passes model exec RANKS 2 3 4 LABELS passes
+  SOURCES ${PROJECT_SOURCE_DIR}/tests/support/pmpi_shim.cc LIBRARIES window_shim)
 memwall_test(curvature_stages_test ROOMS passes model exec RANKS 2 3 4 LABELS passes
   SOURCES ${PROJECT_SOURCE_DIR}/tests/support/pmpi_shim.cc LIBRARIES window_shim)
 memwall_test(resident_test ROOMS passes model exec RANKS 2 LABELS passes)

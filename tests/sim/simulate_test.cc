@@ -155,7 +155,7 @@ TEST(Simulate, LongTransfersAreSeveralMessages) {
   Machine m = machine();
   m.link.latency_seconds = 10.0;
   EXPECT_DOUBLE_EQ(simulate(cut, m, Algorithm::kPairwise).seconds.latency, 3 * 10.0 + 2 * 10.0);
-  cut.transport = Transport::kSharedMemory;
+  cut.fabric.transport = Transport::kSharedMemory;
   EXPECT_DOUBLE_EQ(simulate(cut, m, Algorithm::kPairwise).seconds.latency, 2 * 10.0);
 }
 

@@ -33,8 +33,11 @@ const std::map<std::string_view, std::vector<std::string_view>>& rooms() {
       {"runtime/sim", {"runtime/plan", "runtime/cost"}},
       {"runtime/data", {"runtime/base"}},
       {"runtime/train", {"runtime/exec", "runtime/data", "runtime/config", "optim"}},
+      {"runtime/report", {"runtime/plan"}},
+      {"runtime/launch", {"runtime/base"}},
       {"runtime/cli",
-       {"runtime/train", "runtime/passes", "runtime/model", "runtime/sim", "runtime/config"}},
+       {"runtime/train", "runtime/passes", "runtime/model", "runtime/sim", "runtime/config",
+        "runtime/report", "runtime/launch"}},
   };
   return table;
 }

@@ -17,6 +17,7 @@ class ForwardingCommunicator : public Communicator {
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   Transport transport() const override { return inner_.transport(); }
+  int window_ranks() const override { return inner_.window_ranks(); }
   void set_activity(const char* activity) override { inner_.set_activity(activity); }
   const Ledger& ledger() const override { return inner_.ledger(); }
 
@@ -47,12 +48,13 @@ class ForwardingCommunicator : public Communicator {
 class EagerCommunicator final : public ForwardingCommunicator {
  public:
   using ForwardingCommunicator::ForwardingCommunicator;
-  Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes) override {
-    return done(inner_.all_gather(shard, whole, shard_bytes));
+  Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes,
+                    Algorithm algorithm) override {
+    return done(inner_.all_gather(shard, whole, shard_bytes, algorithm));
   }
   Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
-                        void* receive) override {
-    return done(inner_.reduce_scatter(whole, shard, shard_elements, dtype, receive));
+                        void* receive, Algorithm algorithm) override {
+    return done(inner_.reduce_scatter(whole, shard, shard_elements, dtype, receive, algorithm));
   }
   Ticket all_reduce(double* values, int64_t count, void* receive) override {
     return done(inner_.all_reduce(values, count, receive));
@@ -71,13 +73,15 @@ class EagerCommunicator final : public ForwardingCommunicator {
 class LateCommunicator final : public ForwardingCommunicator {
  public:
   using ForwardingCommunicator::ForwardingCommunicator;
-  Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes) override {
-    return defer([=, this] { return inner_.all_gather(shard, whole, shard_bytes); });
+  Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes,
+                    Algorithm algorithm) override {
+    return defer([=, this] { return inner_.all_gather(shard, whole, shard_bytes, algorithm); });
   }
   Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
-                        void* receive) override {
-    return defer(
-        [=, this] { return inner_.reduce_scatter(whole, shard, shard_elements, dtype, receive); });
+                        void* receive, Algorithm algorithm) override {
+    return defer([=, this] {
+      return inner_.reduce_scatter(whole, shard, shard_elements, dtype, receive, algorithm);
+    });
   }
   Ticket all_reduce(double* values, int64_t count, void* receive) override {
     return defer([=, this] { return inner_.all_reduce(values, count, receive); });

@@ -93,7 +93,7 @@ Communicator& world() {
 Communicator& shared_world() {
   if (the_shared_world == nullptr) {
     the_shared_world = make_communicator(the_session ? &*the_session : nullptr, kTimeoutSeconds,
-                                         Transport::kSharedMemory);
+                                         Fabric{Transport::kSharedMemory, the_world->size()});
   }
   return *the_shared_world;
 }

@@ -170,7 +170,7 @@ class TinyRun {
  private:
   static CompileSettings with_ranks(CompileSettings settings, const Communicator& comm) {
     settings.ranks = comm.size();
-    settings.transport = comm.transport();
+    settings.fabric = {comm.transport(), comm.window_ranks()};
     return settings;
   }
 

@@ -108,7 +108,7 @@ class Curvature {
   static CompileSettings settings(const Communicator& comm, const CheckpointPolicy& checkpointing) {
     CompileSettings s;
     s.ranks = comm.size();
-    s.transport = comm.transport();
+    s.fabric = {comm.transport(), comm.window_ranks()};
     s.zero_stage = comm.size() > 1 ? 3 : 0;
     s.train = s.evaluate = false;
     s.curvature = true;

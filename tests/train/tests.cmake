@@ -12,3 +12,8 @@ memwall_test(adahessian_training_test ROOMS train passes model RANKS 1 2 LABELS 
   LIBRARIES ${train_libraries})
 memwall_test(lanczos_test ROOMS train LABELS train)
 memwall_test(curvature_statistics_test ROOMS train LABELS train)
+memwall_test(step_times_test ROOMS train LABELS train)
+memwall_test(step_timer_test ROOMS train passes model RANKS 1 2 LABELS train
+  LIBRARIES ${train_libraries})
+memwall_test(trace_test ROOMS train passes model RANKS 1 2 LABELS train
+  LIBRARIES ${train_libraries})

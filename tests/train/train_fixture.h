@@ -58,6 +58,7 @@ class SharedFolder {
 struct TinySettings {
   int64_t stage = 0;
   int64_t micro_steps = 1;
+  int64_t prefetch_depth = 0;
   int64_t hidden = 32;
   DType dtype = DType::kF32;
   OptimizerSettings optimizer = {};
@@ -82,6 +83,7 @@ inline Plan tiny_plan(const TinySettings& tiny, int64_t ranks) {
   settings.ranks = ranks;
   settings.zero_stage = tiny.stage;
   settings.micro_steps = tiny.micro_steps;
+  settings.prefetch_depth = tiny.prefetch_depth;
   settings.init_seed = 5;
   settings.grad_clip = 1.0;
   settings.optimizer = tiny.optimizer;

@@ -1,0 +1,213 @@
+// `memwall scale`: trains on each rank count, and sets the runs side by side.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <set>
+
+#include "runtime/cli/machine.h"
+#include "runtime/cli/scale_figures.h"
+#include "runtime/cli/scale_launch.h"
+#include "runtime/cli/scale_record.h"
+#include "runtime/cli/scale_svg.h"
+#include "runtime/cli/scale_sweep.h"
+#include "runtime/cli/tables.h"
+#include "runtime/cli/verbs.h"
+#include "runtime/config/cluster.h"
+#include "runtime/data/atomic_file.h"
+
+namespace memwall {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kSvgFile = "scale.svg";
+
+void say(const std::string& line) {
+  fmt::print(stderr, "{}\n", line);
+  std::fflush(stderr);
+}
+
+// One sweep at a time writes into a folder.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder) {
+    std::error_code error;
+    fs::create_directories(folder, error);
+    const std::string path = folder + "/.lock";
+    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (error || fd_ < 0) {
+      throw InputError("cannot write there", folder, "choose another one with --folder");
+    }
+    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
+    ::close(fd_);
+    throw InputError("another sweep is at work there", folder, "choose another one with --folder");
+  }
+  ~FolderLock() { ::close(fd_); }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_;
+};
+
+// The cluster that steps are predicted on.
+struct Predictor {
+  std::string file;
+  config::Cluster cluster;
+};
+
+// A run that the machine cannot have made is not predicted; the sweep goes on.
+void add_prediction(const std::optional<Predictor>& predictor, const Sweep& sweep,
+                    ScaleOutcome& outcome) {
+  if (!predictor || !outcome.figures) return;
+  try {
+    outcome.figures->prediction =
+        predict(run_path(sweep, outcome.run), predictor->cluster, predictor->file);
+  } catch (const Error& error) {
+    say(fmt::format("{}: not predicted: {}", outcome.run.folder, error.what()));
+  }
+}
+
+void say_outcome(const ScaleOutcome& outcome, const ScaleLauncher::Result& result,
+                 const std::string& log) {
+  if (outcome.status == ScaleOutcome::Status::kDone) {
+    say(fmt::format("{}: {} a step, {} tokens/s", outcome.run.folder,
+                    seconds_text(outcome.figures->step_seconds),
+                    amount_text(outcome.figures->tokens_per_second)));
+    return;
+  }
+  say(fmt::format("{}: failed: {}", outcome.run.folder, outcome.error));
+  if (!result.last_lines.empty()) say(fmt::format("  the end of {}:", log));
+  for (const std::string& line : result.last_lines) say("  " + line);
+}
+
+void make_run(const Sweep& sweep, const ScaleLauncher& launcher, ScaleOutcome& outcome) {
+  const ScaleLauncher::Result result = launcher.train(outcome.run);
+  outcome.link_bytes = result.link_bytes;
+  outcome.error = result.error;
+  outcome.status = ScaleOutcome::Status::kFailed;
+  if (outcome.error.empty()) {
+    try {
+      outcome.figures = collect(sweep, outcome.run);
+      outcome.status = ScaleOutcome::Status::kDone;
+    } catch (const Error& error) {
+      outcome.error = error.what();
+    }
+  }
+  say_outcome(outcome, result, run_path(sweep, outcome.run) + ".log");
+}
+
+std::string percent(const std::optional<double>& share) {
+  return share ? fmt::format("{:.1f} %", 100.0 * *share) : "-";
+}
+
+std::vector<std::string> row_of(const ScaleReport& report, const ScaleOutcome& outcome,
+                                bool predicted) {
+  const ScaleRun& run = outcome.run;
+  std::vector<std::string> out = {std::to_string(run.ranks), std::to_string(run.placement.hosts),
+                                  std::to_string(run.zero_stage)};
+  if (!outcome.figures) {
+    out.push_back(outcome.status == ScaleOutcome::Status::kFailed ? "failed" : "missing");
+    return out;
+  }
+  const ScaleFigures& f = *outcome.figures;
+  const std::optional<double> exposed = f.part("exposed_communication"), bus = f.bus_bandwidth();
+  out.insert(out.end(),
+             {amount_text(f.tokens_per_second), percent(efficiency(report, outcome)),
+              seconds_text(f.step_seconds), exposed ? percent(*exposed / f.step_seconds) : "-",
+              bytes_text(f.planned_wire), bytes_text(f.measured_wire),
+              bus ? amount_text(*bus) + "B/s" : "-", bytes_text(f.planned_peak),
+              bytes_text(f.measured_peak)});
+  if (!predicted) return out;
+  out.push_back(f.prediction ? seconds_text(f.prediction->step_seconds) : "-");
+  out.push_back(f.prediction ? fmt::format("{:+.1f} %", 100.0 * f.prediction->error) : "-");
+  return out;
+}
+
+void print_table(const ScaleReport& report, bool predicted) {
+  std::vector<std::string> header = {"ranks",      "hosts",         "stage",        "tokens/s",
+                                     "efficiency", "step",          "exposed",      "sent planned",
+                                     "measured",   "bus bandwidth", "peak planned", "measured"};
+  if (predicted) header.insert(header.end(), {"predicted", "error"});
+  TextTable table(header);
+  for (const ScaleOutcome& outcome : report.outcomes) {
+    table.add(row_of(report, outcome, predicted));
+  }
+  const Sweep& sweep = report.sweep;
+  const bool weak = sweep.scaling == Scaling::kWeak;
+  fmt::print("{} scaling of {}: {} sequences a step {}\n\n{}\n", weak ? "weak" : "strong",
+             sweep.config, sweep.sequences, weak ? "and rank" : "over all ranks", table.text());
+  fmt::print("Medians of steps {} to {}; sent and peak are a rank's, each step.\n",
+             sweep.warm_up_steps + 1, sweep.steps);
+  std::set<int64_t> sharing;
+  for (const ScaleOutcome& o : report.outcomes) {
+    if (o.figures && o.figures->oversubscribed) sharing.insert(o.run.ranks);
+  }
+  if (!sharing.empty()) {
+    fmt::print(
+        "On {} ranks there are more threads than cores: those rates say nothing of scaling.\n",
+        fmt::join(sharing, ", "));
+  }
+  fmt::print("{} and {} in {}\n", kScaleFile, kSvgFile, sweep.folder);
+}
+
+void run_missing(ScaleReport& report, const ProcessGuard& guard,
+                 const std::optional<Predictor>& predictor) {
+  const auto is_missing = [](const ScaleOutcome& o) {
+    return o.status == ScaleOutcome::Status::kMissing;
+  };
+  if (std::none_of(report.outcomes.begin(), report.outcomes.end(), is_missing)) return;
+  const ScaleLauncher launcher(report.sweep, guard, say);
+  for (ScaleOutcome& outcome : report.outcomes) {
+    if (!is_missing(outcome)) continue;
+    make_run(report.sweep, launcher, outcome);
+    add_prediction(predictor, report.sweep, outcome);
+    write_scale_json(report);
+  }
+}
+
+ScaleReport make_sweep(const Sweep& sweep, const std::optional<Predictor>& predictor) {
+  const ProcessGuard guard;
+  ScaleReport report = resume(sweep, say);
+  for (ScaleOutcome& outcome : report.outcomes) add_prediction(predictor, sweep, outcome);
+  write_scale_json(report);
+  try {
+    run_missing(report, guard, predictor);
+  } catch (const Interrupted& error) {
+    throw Interrupted(std::string("the sweep was ") + error.what(), "",
+                      "the same command goes on with it");
+  }
+  return report;
+}
+
+}  // namespace
+
+ExitCode scale_verb(const ScaleOptions& options) {
+  if (std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr) {
+    throw InputError("starts mpirun itself, and is not started by it", "memwall scale");
+  }
+  const Sweep sweep = plan_sweep(options);
+  std::optional<Predictor> predictor;
+  if (!options.cluster.empty()) predictor = {options.cluster, load_cluster(options.cluster)};
+  const FolderLock lock(sweep.folder);
+  const ScaleReport report = make_sweep(sweep, predictor);
+  write_file_atomically(fmt::format("{}/{}", sweep.folder, kSvgFile), scale_svg(report));
+  if (options.json) {
+    fmt::print("{}\n", scale_json(report).dump(2));
+  } else {
+    print_table(report, predictor.has_value());
+  }
+  const bool failed =
+      std::any_of(report.outcomes.begin(), report.outcomes.end(),
+                  [](const ScaleOutcome& o) { return o.status != ScaleOutcome::Status::kDone; });
+  return failed ? ExitCode::kFailed : ExitCode::kDone;
+}
+
+}  // namespace memwall

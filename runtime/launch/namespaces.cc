@@ -1,0 +1,248 @@
+#include "runtime/launch/namespaces.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+namespace memwall {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPrefix = "memwall-";
+constexpr const char* kNamespaceFolder = "/run/netns";  // where iproute2 keeps their names
+constexpr std::string_view kNetwork = "10.77.0.0/24";
+
+// A command that has to work.
+std::string must(const std::vector<std::string>& words) {
+  const Said said = run_and_read({words, {}});
+  if (said.ended.ok()) return said.text;
+  std::string lines;
+  for (const std::string& line : last_lines_of(said.text, 2))
+    lines += lines.empty() ? line : "; " + line;
+  throw Error(
+      fmt::format("cannot make hosts of network namespaces: {}", lines),
+      fmt::format("{}", fmt::join(words, " ")),
+      "--link needs root with CAP_SYS_ADMIN and CAP_NET_ADMIN; in a container --privileged");
+}
+
+void try_to(const std::vector<std::string>& words) {
+  run_and_read({words, {}}, true);
+}
+
+// The process that made the namespace of this name; nullopt where it is not one of ours.
+std::optional<pid_t> maker_of(std::string_view name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  pid_t pid = 0;
+  const auto [rest, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
+  const bool ours = error == std::errc() && rest != name.data() + name.size() && *rest == '-';
+  return ours && pid > 0 ? std::optional(pid) : std::nullopt;
+}
+
+std::vector<std::string> namespaces_of(auto wanted) {
+  std::vector<std::string> out;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(kNamespaceFolder, error)) {
+    const std::string name = entry.path().filename();
+    const std::optional<pid_t> maker = maker_of(name);
+    if (maker && wanted(*maker)) out.push_back(name);
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+// Its processes first, or it would live on without a name.
+void remove_namespace(const std::string& name) {
+  for (int round = 0; round < 50; ++round) {
+    const Said pids = run_and_read({{"ip", "netns", "pids", name}, {}}, true);
+    const std::vector<std::string> lines = last_lines_of(pids.text, 100'000);
+    if (!pids.ended.ok() || lines.empty()) break;
+    for (const std::string& line : lines) {
+      const pid_t pid = std::atoi(line.c_str());
+      if (pid > 0) ::kill(pid, SIGKILL);
+    }
+    ::usleep(20'000);
+  }
+  try_to({"ip", "netns", "delete", name});
+}
+
+}  // namespace
+
+int64_t parse_link_rate(const std::string& text) {
+  double number = 0.0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  const std::string_view unit(rest, static_cast<size_t>(end - rest));
+  double factor = 0.0;
+  for (const auto& [name, value] :
+       {std::pair{"kbit", 1e3}, std::pair{"mbit", 1e6}, std::pair{"gbit", 1e9}}) {
+    if (unit == name) factor = value;
+  }
+  const double rate = number * factor;
+  if (error == std::errc() && factor > 0.0 && rate >= 64e3 && rate <= 400e9) {
+    return static_cast<int64_t>(rate);
+  }
+  throw InputError(fmt::format("\"{}\" is no rate of a link", text), "--link",
+                   "64kbit to 400gbit, as 100mbit or 1gbit");
+}
+
+void check_can_make_namespaces() {
+  for (const auto& [program, package] :
+       {std::pair{"ip", "iproute2"}, std::pair{"tc", "iproute2"},
+        std::pair{"unshare", "util-linux"}, std::pair{"hostname", "hostname"}}) {
+    if (is_in_path(program)) continue;
+    throw InputError(fmt::format("the program {} is not in PATH", program), "--link",
+                     fmt::format("install the package {}", package));
+  }
+  if (::geteuid() != 0) {
+    throw InputError("only root can make hosts of network namespaces", "--link",
+                     "run it as root, or leave --link out");
+  }
+}
+
+std::vector<std::string> remove_abandoned_namespaces() {
+  const std::vector<std::string> found =
+      namespaces_of([](pid_t maker) { return ::kill(maker, 0) != 0 && errno == ESRCH; });
+  for (const std::string& name : found) remove_namespace(name);
+  return found;
+}
+
+NamespaceHosts::NamespaceHosts(int64_t count, int64_t bits_per_second,
+                               const std::string& scratch_folder)
+    : count_(count), maker_(::getpid()), agent_(fs::absolute(scratch_folder) / "reach-host.sh") {
+  if (count < 1 || count > kMost) {
+    throw InputError(fmt::format("{} hosts; there is room for 1 to {}", count, kMost), "--link");
+  }
+  try {
+    write_agent();
+    make(bits_per_second);
+  } catch (...) {
+    remove();
+    throw;
+  }
+}
+
+NamespaceHosts::~NamespaceHosts() {
+  remove();
+}
+
+std::string NamespaceHosts::name(int64_t host) const {
+  return fmt::format("{}{}-{}", kPrefix, maker_, host);
+}
+std::string NamespaceHosts::switch_name() const {
+  return fmt::format("{}{}-switch", kPrefix, maker_);
+}
+std::string NamespaceHosts::address(int64_t host) {
+  return fmt::format("10.77.0.{}", host);
+}
+
+void NamespaceHosts::make(int64_t bits_per_second) {
+  const std::string hub = switch_name();
+  // A bucket of a millisecond, or of two of TCP's largest segments.
+  const int64_t burst = std::max<int64_t>(131'072, bits_per_second / 8 / 1000);
+  const auto throttle = [&](const std::string& where, const std::string& interface) {
+    must({"tc", "-n", where, "qdisc", "add", "dev", interface, "root", "tbf", "rate",
+          fmt::format("{}bit", bits_per_second), "burst", fmt::format("{}b", burst), "latency",
+          "50ms"});
+  };
+  must({"ip", "netns", "add", hub});
+  must({"ip", "-n", hub, "link", "add", "bridge", "type", "bridge"});
+  must({"ip", "-n", hub, "link", "set", "bridge", "up"});
+  for (int64_t host = 1; host <= count_; ++host) {
+    const std::string here = name(host), port = fmt::format("port{}", host);
+    must({"ip", "netns", "add", here});
+    must({"ip", "link", "add", "eth0", "netns", here, "type", "veth", "peer", "name", port, "netns",
+          hub});
+    must({"ip", "-n", hub, "link", "set", port, "master", "bridge"});
+    must({"ip", "-n", hub, "link", "set", port, "up"});
+    must({"ip", "-n", here, "address", "add", address(host) + "/24", "dev", "eth0"});
+    must({"ip", "-n", here, "link", "set", "lo", "up"});
+    must({"ip", "-n", here, "link", "set", "eth0", "up"});
+    throttle(here, "eth0");
+    throttle(hub, port);
+  }
+}
+
+// mpirun calls it as it would ssh: OPTIONS HOST COMMAND. Each host has a hostname of its own, for
+// Open MPI tells hosts apart by it.
+void NamespaceHosts::write_agent() const {
+  std::ofstream(agent_) << fmt::format(R"(#!/bin/bash
+while [[ ${{1:-}} == -* ]]; do shift; done
+host={}${{1##*.}}
+shift
+exec ip netns exec "$host" unshare --uts /bin/bash -c "hostname $host; $*"
+)",
+                                       fmt::format("{}{}-", kPrefix, maker_))
+                        << std::flush;
+  std::error_code error;
+  fs::permissions(agent_, fs::perms::owner_all, error);
+  if (error) throw Error("cannot be written: " + error.message(), agent_);
+}
+
+void NamespaceHosts::remove() const noexcept {
+  try {
+    for (const std::string& name : namespaces_of([this](pid_t maker) { return maker == maker_; })) {
+      remove_namespace(name);
+    }
+    std::error_code ignored;
+    fs::remove(agent_, ignored);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "memwall: warning: {}\n", error.what());
+  }
+}
+
+std::vector<std::string> NamespaceHosts::mpirun(int64_t hosts, int64_t slots) const {
+  std::string list;
+  for (int64_t host = 1; host <= hosts; ++host) {
+    list += fmt::format("{}{}:{}", host > 1 ? "," : "", address(host), slots);
+  }
+  const std::string first = name(1), network(kNetwork);
+  return {"ip",
+          "netns",
+          "exec",
+          first,
+          "unshare",
+          "--uts",
+          "/bin/bash",
+          "-c",
+          "hostname \"$0\"; exec \"$@\"",
+          first,
+          "mpirun",
+          "--mca",
+          "plm",
+          "rsh",
+          "--mca",
+          "plm_rsh_agent",
+          agent_,
+          "--host",
+          list,
+          "--mca",
+          "pml",
+          "ob1",
+          "--mca",
+          "btl",
+          slots > 1 ? "tcp,self,vader" : "tcp,self",
+          "--mca",
+          "btl_tcp_if_include",
+          network,
+          "--mca",
+          "oob_tcp_if_include",
+          network};
+}
+
+int64_t NamespaceHosts::sent_bytes(int64_t host) const {
+  const std::string text =
+      must({"ip", "-n", name(host), "-s", "-j", "link", "show", "dev", "eth0"});
+  return nlohmann::json::parse(text).at(0).at("stats64").at("tx").at("bytes").get<int64_t>();
+}
+
+}  // namespace memwall

@@ -1,0 +1,118 @@
+#include "runtime/train/step_recorder.h"
+
+#include <algorithm>
+
+#include "runtime/train/clock_offsets.h"
+
+namespace memwall {
+namespace {
+
+struct Room {
+  size_t programs = 0, transfers = 0, waits = 0, work = 0;
+};
+
+Room room_for(const Plan& plan, bool curvature) {
+  Room room;
+  for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, curvature)) {
+    ++room.programs;
+    room.waits += 1;  // at the program's end
+    room.work += 1;   // input
+    for (const Step& step : plan.program(run.program).steps) {
+      room.transfers += step.stream == Stream::kCommunication ? 1 : 0;
+      room.waits += step.waits.size();
+      room.work += 2;
+    }
+  }
+  return room;
+}
+
+}  // namespace
+
+StepRecorder::StepRecorder(const Executor& executor) : executor_(executor) {
+  const Plan& plan = executor.plan();
+  for (const bool curvature : {false, true}) {
+    const auto step = training_step(plan.micro_steps, plan.probes, curvature);
+    if (!plan.has_program(step.front().program)) continue;
+    const Room room = room_for(plan, curvature);
+    times_.programs.reserve(room.programs);
+    times_.transfers.reserve(room.transfers);
+    times_.waits.reserve(room.waits);
+    most_work_ = std::max(most_work_, room.work);
+  }
+  size_t steps = 0;
+  for (const Program& program : plan.programs) steps = std::max(steps, program.steps.size());
+  transfer_of_.assign(steps, -1);
+}
+
+void StepRecorder::begin_step(bool keeps_work) {
+  times_.programs.clear();
+  times_.transfers.clear();
+  times_.waits.clear();
+  times_.work.clear();
+  if (keeps_work) times_.work.reserve(most_work_);
+  times_.input_ns = times_.compute_ns = times_.update_ns = times_.progress_ns = 0;
+  completed_ = 0;
+  keeps_work_ = keeps_work;
+  times_.begin_ns = steady_ns();
+}
+
+void StepRecorder::end_step() {
+  times_.end_ns = steady_ns();
+}
+
+void StepRecorder::keep(Work work, size_t step, int64_t begin_ns, int64_t end_ns) {
+  if (!keeps_work_) return;
+  times_.work.push_back({work, program(), static_cast<int32_t>(step), begin_ns, end_ns});
+}
+
+void StepRecorder::input(int64_t begin_ns, int64_t end_ns) {
+  times_.input_ns += end_ns - begin_ns;
+  keep(Work::kInput, 0, begin_ns, end_ns);
+}
+
+void StepRecorder::before_program(const Program& program, int64_t micro_step) {
+  updates_ = is_update(program);
+  times_.programs.push_back({&program, micro_step, steady_ns(), 0});
+}
+
+void StepRecorder::after_program(const Program&) {
+  times_.programs.back().end_ns = steady_ns();
+}
+
+void StepRecorder::before(const Program& program, size_t step) {
+  begun_ns_ = steady_ns();
+  if (program.steps[step].stream != Stream::kCommunication) return;
+  transfer_of_[step] = static_cast<int32_t>(times_.transfers.size());
+  times_.transfers.push_back({begun_ns_, 0, this->program(), static_cast<int32_t>(step)});
+  computed_ns_ = begun_ns_;
+}
+
+void StepRecorder::before_progress(const Program&, size_t step) {
+  computed_ns_ = steady_ns();
+  (updates_ ? times_.update_ns : times_.compute_ns) += computed_ns_ - begun_ns_;
+  keep(Work::kCompute, step, begun_ns_, computed_ns_);
+}
+
+void StepRecorder::after(const Program&, size_t step) {
+  const int64_t now = steady_ns();
+  times_.progress_ns += now - computed_ns_;
+  keep(Work::kProgress, step, computed_ns_, now);
+}
+
+void StepRecorder::before_wait(const Program&, size_t, size_t) {
+  wait_begun_ns_ = steady_ns();
+}
+
+// All transfers up to the one waited for are complete.
+void StepRecorder::after_wait(const Program&, size_t step, size_t waited) {
+  const int64_t now = steady_ns();
+  const int32_t transfer = transfer_of_[waited];
+  times_.waits.push_back({wait_begun_ns_, now, transfer, static_cast<int32_t>(step)});
+  for (; completed_ <= static_cast<size_t>(transfer); ++completed_) {
+    TransferSpan& span = times_.transfers[completed_];
+    const Ticket ticket = executor_.ticket(static_cast<size_t>(span.step));
+    span.completed_ns = std::clamp(executor_.comm().completed_ns(ticket), span.start_ns, now);
+  }
+}
+
+}  // namespace memwall
