@@ -106,15 +106,15 @@ TEST(Settings, Sgd) {
 }
 
 // A plan made without a machine takes all ranks to be on one host.
-TEST(Settings, Transport) {
+TEST(Settings, Fabric) {
   config::Config c = tiny();
-  EXPECT_EQ(compile_settings(c, 1).transport, Transport::kMpi);
-  EXPECT_EQ(compile_settings(c, 2).transport, Transport::kSharedMemory);
-  EXPECT_EQ(compile_settings(c, 1024).transport, Transport::kMpi);
+  EXPECT_EQ(compile_settings(c, 1).fabric.transport, Transport::kMpi);
+  EXPECT_EQ(compile_settings(c, 2).fabric.transport, Transport::kSharedMemory);
+  EXPECT_EQ(compile_settings(c, 1024).fabric.transport, Transport::kMpi);
   c.mutable_communication()->set_transport(config::Communication::MPI);
-  EXPECT_EQ(compile_settings(c, 2).transport, Transport::kMpi);
+  EXPECT_EQ(compile_settings(c, 2).fabric.transport, Transport::kMpi);
   c.mutable_communication()->set_transport(config::Communication::SHARED_MEMORY);
-  EXPECT_EQ(compile_settings(c, 1024).transport, Transport::kSharedMemory);
+  EXPECT_EQ(compile_settings(c, 1024).fabric.transport, Transport::kSharedMemory);
 }
 
 TEST(Settings, Train) {

@@ -18,7 +18,9 @@ Machine machine() {
           .devices = 2,
           .link = {1.0, 0.0},
           .nics = 0,
-          .nic = {}};
+          .nic = {},
+          .op_rates = {},
+          .transfer_rates = {}};
 }
 
 Step compute(double seconds, std::vector<int32_t> waits = {}) {
@@ -79,7 +81,7 @@ Plan plan(int64_t micro_steps) {
 }
 
 TEST(Simulate, StepsStartAfterTheirStreamAndTheirWaits) {
-  const Simulation step = simulate(plan(1), machine(), Algorithm::kPairwise);
+  const Simulation step = simulate(plan(1), machine());
   const std::vector<StepSpan>& spans = step.timelines.at(0).spans;
   const std::vector<std::pair<double, double>> expected = {{0, 2}, {2, 6}, {2, 3}, {6, 7}, {7, 15}};
   ASSERT_EQ(spans.size(), expected.size());
@@ -99,7 +101,7 @@ TEST(Simulate, StepsStartAfterTheirStreamAndTheirWaits) {
 }
 
 TEST(Simulate, MicroStepsRepeatAProgramThatIsWalkedOnce) {
-  const Simulation step = simulate(plan(1000), machine(), Algorithm::kPairwise);
+  const Simulation step = simulate(plan(1000), machine());
   ASSERT_EQ(step.timelines.size(), 3U);
   EXPECT_EQ(step.timelines[0].program, "micro");
   EXPECT_EQ(step.timelines[0].runs, 999);
@@ -124,7 +126,7 @@ TEST(Simulate, BodiesAreEntered) {
   chunked.programs[0].bodies = {body};
   Machine slow_launches = machine();
   slow_launches.launch_seconds = 0.25;
-  const Simulation simulated = simulate(chunked, slow_launches, Algorithm::kPairwise);
+  const Simulation simulated = simulate(chunked, slow_launches);
   EXPECT_DOUBLE_EQ(simulated.seconds.compute, 3 + 5 + 2 * 4 * 0.25);
   EXPECT_DOUBLE_EQ(simulated.seconds.flops, 3.0);
   EXPECT_DOUBLE_EQ(simulated.seconds.dram, 5.0);
@@ -138,7 +140,7 @@ TEST(Simulate, WhatComputeHidesIsNotExposed) {
   hidden.programs = {
       program("last_micro", {transfer(Op::kAllGather, 4, {}), compute(5), compute(1, {0})}),
       program("update", {})};
-  const Simulation step = simulate(hidden, machine(), Algorithm::kPairwise);
+  const Simulation step = simulate(hidden, machine());
   EXPECT_DOUBLE_EQ(step.seconds.full_overlap, 6.0);
   EXPECT_EQ(step.seconds.exposed_communication(), 0.0);
   EXPECT_DOUBLE_EQ(step.seconds.no_overlap, 10.0);
@@ -154,22 +156,21 @@ TEST(Simulate, LongTransfersAreSeveralMessages) {
                   program("update", {})};
   Machine m = machine();
   m.link.latency_seconds = 10.0;
-  EXPECT_DOUBLE_EQ(simulate(cut, m, Algorithm::kPairwise).seconds.latency, 3 * 10.0 + 2 * 10.0);
+  EXPECT_DOUBLE_EQ(simulate(cut, m).seconds.latency, 3 * 10.0 + 2 * 10.0);
   cut.fabric.transport = Transport::kSharedMemory;
-  EXPECT_DOUBLE_EQ(simulate(cut, m, Algorithm::kPairwise).seconds.latency, 2 * 10.0);
+  EXPECT_DOUBLE_EQ(simulate(cut, m).seconds.latency, 2 * 10.0);
 }
 
 // The step takes 4.5 + 12 / f seconds less the second that gather and compute share (with a gather
 // of at least a second). 10 seconds: 12 / f = 6.5.
 TEST(LinkFactor, IsFound) {
-  const std::optional<double> factor =
-      link_factor_for(plan(1), machine(), Algorithm::kPairwise, 10.0);
+  const std::optional<double> factor = link_factor_for(plan(1), machine(), 10.0);
   ASSERT_TRUE(factor.has_value());
   EXPECT_NEAR(*factor, 12.0 / 6.5, 12.0 / 6.5 * 1e-3);
   EXPECT_LE(4.5 + 12 / *factor - 1, 10.0 + 1e-9);
   // Compute alone takes 4.5 seconds.
-  EXPECT_FALSE(link_factor_for(plan(1), machine(), Algorithm::kPairwise, 4.4).has_value());
-  EXPECT_EQ(link_factor_for(plan(1), machine(), Algorithm::kPairwise, 1e9), 0.0);
+  EXPECT_FALSE(link_factor_for(plan(1), machine(), 4.4).has_value());
+  EXPECT_EQ(link_factor_for(plan(1), machine(), 1e9), 0.0);
 }
 
 TEST(Bottleneck, IsTheLargestPartOfTheLargerSide) {
