@@ -3,6 +3,7 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -10,7 +11,10 @@
 #include "comm/make_communicator.h"
 #include "runtime/cli/bench.h"
 #include "runtime/cli/collective_bench.h"
+#include "runtime/cli/environment.h"
+#include "runtime/cli/fit_cluster.h"
 #include "runtime/cli/tables.h"
+#include "runtime/config/cluster.h"
 #include "runtime/config/units.h"
 
 namespace memwall {
@@ -21,20 +25,37 @@ using Json = nlohmann::ordered_json;
 constexpr double kTimeoutSeconds = 120.0;
 constexpr int64_t kMostBytes = int64_t{1} << 30;
 constexpr const char* kMpiLibrary = "mpi_library";
+// Of a fit: a collective and size takes no longer; and scalars are all that is ever all-reduced.
+constexpr double kFitSeconds = 1.0, kFitRestSeconds = 3e-3;
+constexpr int64_t kMostScalarBytes = int64_t{4} << 10;
+
+// One of our ways to go, which a description can have.
+struct OwnSide {
+  Algorithm algorithm = Algorithm::kPairwise;
+  Transport transport = Transport::kMpi;
+  std::unique_ptr<Communicator> comm{};  // null: that of the side before
+  std::string name() const {
+    std::string out = transport == Transport::kMpi ? "mpi" : "shared_memory";
+    if (algorithm != Algorithm::kPairwise) out += fmt::format(" {}", name_of(algorithm));
+    return out;
+  }
+};
 
 // A few bytes (latency) to some MiB (bandwidth), whole for every rank.
-std::vector<int64_t> default_sizes(int64_t ranks) {
+std::vector<int64_t> default_sizes(int64_t ranks, bool fit) {
   std::vector<int64_t> out;
   const int64_t least = least_bytes(ranks);
-  for (const int64_t about :
-       {int64_t{64}, int64_t{64} << 10, int64_t{1} << 20, int64_t{16} << 20}) {
-    out.push_back(std::max(least, about / least * least));
+  std::vector<int64_t> wanted = {64, 64 << 10, 1 << 20, 16 << 20};
+  if (fit) wanted = {64, 1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20};
+  for (const int64_t about : wanted) {
+    const int64_t bytes = std::max(least, about / least * least);
+    if (out.empty() || bytes > out.back()) out.push_back(bytes);
   }
   return out;
 }
 
 std::vector<int64_t> sizes_of(const BenchCollectivesOptions& options, int64_t ranks) {
-  if (options.bytes.empty()) return default_sizes(ranks);
+  if (options.bytes.empty()) return default_sizes(ranks, !options.fit.empty());
   std::vector<int64_t> out;
   for (const std::string& text : options.bytes) {
     const std::string where = "--bytes " + text;
@@ -90,12 +111,15 @@ std::string to_text(const std::vector<CollectiveTimes>& all, int64_t rounds, con
                    "against MPI", "of fastest"});
   for (const CollectiveTimes& t : all) {
     const CollectiveTimes* library = library_beside(all, t);
-    table.add({t.collective, bytes_text(t.bytes), t.side,
-               fmt::format("{:.1f}", 1e6 * t.seconds.median()),
-               fmt::format("{:.1f}", 1e6 * t.seconds.min()),
-               fmt::format("{:.2f}", 1e-9 * static_cast<double>(t.bus_bytes) / t.seconds.median()),
-               fmt::format("{:.2f}x", library->seconds.median() / t.seconds.median()),
-               fmt::format("{:.2f}x", library->seconds.min() / t.seconds.min())});
+    table.add(
+        {t.collective, bytes_text(t.bytes), t.side, fmt::format("{:.1f}", 1e6 * t.seconds.median()),
+         fmt::format("{:.1f}", 1e6 * t.seconds.min()),
+         fmt::format("{:.2f}", 1e-9 * static_cast<double>(t.bus_bytes) / t.seconds.median()),
+         library == nullptr
+             ? "-"
+             : fmt::format("{:.2f}x", library->seconds.median() / t.seconds.median()),
+         library == nullptr ? "-"
+                            : fmt::format("{:.2f}x", library->seconds.min() / t.seconds.min())});
   }
   const bool oversubscribed = job.ranks_on_host() > job.cores();
   return fmt::format(
@@ -104,6 +128,66 @@ std::string to_text(const std::vector<CollectiveTimes>& all, int64_t rounds, con
       "how many times as fast as mpi_library, by medians and by fastest rounds\n\n{}",
       job.ranks(), job.ranks_on_host(), job.cores(), oversubscribed ? " (oversubscribed)" : "",
       rounds, table.text());
+}
+
+// Messages, on several hosts of several ranks each with windows beside them; windows alone on one
+// host. Collective.
+std::vector<OwnSide> own_sides(const Job& job) {
+  const Hosting hosting = hosting_of(job.session());
+  const bool one_host = hosting.ranks_on_host == hosting.ranks;
+  const auto connect = [&](const Fabric& fabric) {
+    return make_communicator(job.session(), kTimeoutSeconds, fabric);
+  };
+  const bool two_levels = !one_host && hosting.ranks_a_node > 1;
+  std::vector<OwnSide> out(2);
+  out[0].comm = connect({Transport::kMpi, two_levels ? hosting.ranks_a_node : 1});
+  out[1].algorithm = Algorithm::kRing;
+  if (two_levels) out.push_back({.algorithm = Algorithm::kTwoLevel});
+  if (one_host) {
+    out.push_back({.transport = Transport::kSharedMemory,
+                   .comm = connect({Transport::kSharedMemory, job.ranks()})});
+  }
+  return out;
+}
+
+// What of `all` a description can have.
+std::vector<TimedCollective> timed_of(const std::vector<OwnSide>& own,
+                                      const std::vector<CollectiveTimes>& all, const Job& job) {
+  const Hosting hosting = hosting_of(job.session());
+  std::vector<TimedCollective> out;
+  for (const OwnSide& side : own) {
+    for (const Op op : {Op::kAllGather, Op::kReduceScatter, Op::kAllReduce}) {
+      if (op == Op::kAllReduce && side.algorithm != Algorithm::kPairwise) continue;
+      TimedCollective timed{op, side.algorithm, side.transport, {}};
+      for (const CollectiveTimes& t : all) {
+        if (t.side != side.name() || t.collective != op_name(op)) continue;
+        const int64_t part = op == Op::kReduceScatter ? t.bytes / hosting.ranks : t.bytes;
+        timed.points.push_back({hosting.ranks, hosting.ranks_a_node, part, t.seconds.median()});
+      }
+      if (!timed.points.empty()) out.push_back(std::move(timed));
+    }
+  }
+  return out;
+}
+
+// InputError where nothing can be added to the file.
+config::Cluster given_cluster(const std::string& file, const Job& job) {
+  if (!std::filesystem::exists(file)) {
+    throw InputError("is not there", file,
+                     "memwall bench machine CONFIG --fit makes it, started in the same way");
+  }
+  config::Cluster out = load_cluster(file);
+  check_describes(out, file, {processor(), job.threads(), hosting_of(job.session()).ranks_a_node});
+  return out;
+}
+
+void write_times(const std::string& file, const std::vector<TimedCollective>& timed,
+                 const Job& job) {
+  config::Cluster cluster = given_cluster(file, job);
+  add_collectives(cluster, file, timed);
+  write_fit(file, cluster,
+            fmt::format("memwall bench collectives, {} ranks, {} on this host", job.ranks(),
+                        job.ranks_on_host()));
 }
 
 }  // namespace
@@ -146,20 +230,34 @@ ExitCode bench_collectives_verb(const BenchCollectivesOptions& options, Job& job
   }
   job.connect(kTimeoutSeconds);
   std::vector<int64_t> sizes;
-  run_together(job.comm(), [&] { sizes = sizes_of(options, job.ranks()); });
+  run_together(job.comm(), [&] {
+    sizes = sizes_of(options, job.ranks());
+    // A file that cannot be used is refused before the work.
+    if (job.speaks() && !options.fit.empty()) given_cluster(options.fit, job);
+  });
   const bool one_host = job.ranks_on_host() == job.ranks();
 
-  const auto messages = make_communicator(job.session(), kTimeoutSeconds);
-  std::vector<CollectiveSide> sides = {side_of("mpi", *messages)};
-  std::unique_ptr<Communicator> windows;
-  if (one_host) {
-    windows = make_communicator(job.session(), kTimeoutSeconds,
-                                Fabric{Transport::kSharedMemory, job.ranks()});
-    sides.push_back(side_of("shared_memory", *windows));
+  std::vector<OwnSide> own = own_sides(job);
+  std::vector<CollectiveSide> sides;
+  Communicator* comm = nullptr;
+  for (const OwnSide& side : own) {
+    if (side.comm) comm = side.comm.get();
+    sides.push_back(side_of(side.name(), *comm, side.algorithm));
   }
-  sides.push_back(mpi_library_side());
-  const std::vector<CollectiveTimes> all =
-      measure_collectives(job.comm(), sides, sizes, options.rounds, one_host);
+  if (options.fit.empty()) sides.push_back(mpi_library_side());
+  CollectiveRounds work{.sizes = sizes, .rounds = options.rounds, .one_host = one_host};
+  if (!options.fit.empty()) {
+    work.rest_seconds = kFitRestSeconds;
+    work.limit_seconds = kFitSeconds * static_cast<double>(sides.size());
+    work.wanted = [](const std::string& collective, int64_t bytes) {
+      return collective != "broadcast" && (collective != "all_reduce" || bytes <= kMostScalarBytes);
+    };
+  }
+  const std::vector<CollectiveTimes> all = measure_collectives(job.comm(), sides, work);
+  run_together(job.comm(), [&] {
+    if (options.fit.empty() || !job.speaks()) return;
+    write_times(options.fit, timed_of(own, all, job), job);
+  });
   if (!job.speaks()) return ExitCode::kDone;
   fmt::print("{}", options.json ? to_json(all, options.rounds, job).dump(2) + '\n'
                                 : to_text(all, options.rounds, job));

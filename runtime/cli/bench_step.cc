@@ -9,9 +9,8 @@
 #include "comm/agree.h"
 #include "optim/loss_scale.h"
 #include "runtime/base/hash.h"
-#include "runtime/base/rng.h"
 #include "runtime/cli/bench.h"
-#include "runtime/cli/budget.h"
+#include "runtime/cli/bench_run.h"
 #include "runtime/cli/gemm_list.h"
 #include "runtime/cli/op_times.h"
 #include "runtime/cli/samples.h"
@@ -26,7 +25,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kWarmUpSteps = 2;
-constexpr uint32_t kTokenStream = 0x7ffffff0;  // of random.h's draws: no parameter's
 
 // Everything that is measured, the same on all ranks but for `ops`.
 struct StepMeasurement {
@@ -38,11 +36,7 @@ struct StepMeasurement {
   int64_t skipped = 0;
 };
 
-struct Bench {
-  config::Config config;
-  Plan plan;
-  int64_t tokens = 0;  // a step, over all ranks
-  int64_t model_flops = 0;
+struct Bench : BenchRun {
   std::vector<GemmCall> planned, fp32;  // the step's products as they are, and in FP32
 };
 
@@ -54,61 +48,11 @@ bool has_library(const Bench& bench) {
   return bench.config.precision().mode() != config::Precision::FP64;
 }
 
-// Uniform over the vocabulary; element e of global sample s is a function of the seed, s and e.
-MicroBatchFeed synthetic_tokens(const Bench& bench, const TrainSettings& settings,
-                                const Communicator& comm) {
-  const BatchLayout layout{comm.size(), settings.micro_batch, settings.global_batch};
-  const int64_t length = settings.seq_length;
-  const auto vocabulary = static_cast<uint64_t>(bench.config.model().vocab_size());
-  const auto seed = static_cast<uint64_t>(settings.seed);
-  const int rank = comm.rank();
-  return [=](int64_t step, int64_t micro_step, std::span<int32_t> tokens,
-             std::span<int32_t> targets, std::span<int64_t> samples) {
-    for (size_t row = 0; row < samples.size(); ++row) {
-      samples[row] = layout.sample(step, micro_step, rank, static_cast<int64_t>(row));
-      const auto token = [&](int64_t i) {
-        const auto index = static_cast<uint64_t>(samples[row] * (length + 1) + i);
-        return static_cast<int32_t>(random_bits(seed, kTokenStream, index) * vocabulary >> 32);
-      };
-      for (int64_t i = 0; i < length; ++i) {
-        const size_t at = row * static_cast<size_t>(length) + static_cast<size_t>(i);
-        tokens[at] = token(i);
-        targets[at] = token(i + 1);
-      }
-    }
-  };
-}
-
-Bench prepare(const BenchStepOptions& options, const GivenConfig& given, const Job& job) {
-  Bench bench;
-  bench.config = effective(given.config, job.ranks());
-  const Gpt2 model(gpt_spec(bench.config));
-  bench.plan = compile(model, compile_settings(bench.config, hosting_of(job.session())));
-  const SearchBase base{options.config, job.ranks(), hosting_of(job.session())};
-  refuse_over_budget(bench.plan, bench.config, what_would_fit(bench.plan, bench.config, base));
-  refuse_over_machine(bench.plan, job.ranks_on_host());
-  const config::Data& data = bench.config.data();
-  bench.tokens = data.global_batch_size() * data.seq_length();
-  bench.model_flops = model.flops(bench.tokens);
-  return bench;
-}
-
-// Whether some steps measure curvature, and others do not.
-bool has_two_kinds(const Bench& bench) {
-  return bench.plan.has_program("update_hessian") && bench.plan.has_program("update");
-}
-
 // The mean over steps of both kinds.
 double mean_step_seconds(const Bench& bench, const StepMeasurement& m) {
-  if (!has_two_kinds(bench)) return m.step.median();
+  if (!has_two_kinds(bench.plan)) return m.step.median();
   const auto every = static_cast<double>(bench.config.optimizer().adahessian().update_every());
   return (m.step.median() + (every - 1.0) * m.between.median()) / every;
-}
-
-// The largest of all ranks'.
-double slowest(Communicator& comm, double seconds) {
-  const std::vector<double> all = comm.gather_all({seconds});
-  return *std::max_element(all.begin(), all.end());
 }
 
 StepMeasurement measure(const Bench& bench, const BenchStepOptions& options, Job& job) {
@@ -117,7 +61,7 @@ StepMeasurement measure(const Bench& bench, const BenchStepOptions& options, Job
   run_together(comm,
                [&] { executor = std::make_unique<Executor>(bench.plan, comm, job.threads()); });
   const TrainSettings settings = train_settings(bench.config, comm.size());
-  StepRunner steps(*executor, synthetic_tokens(bench, settings, comm), settings);
+  StepRunner steps(*executor, synthetic_tokens(bench.config, comm), settings);
   GemmBench products(has_library(bench) ? bench.fp32 : bench.planned, job.threads());
   std::optional<GemmBench> halves;
   if (is_half(bench)) halves.emplace(bench.planned, job.threads());
@@ -142,7 +86,7 @@ StepMeasurement measure(const Bench& bench, const BenchStepOptions& options, Job
     out.kernel.add(slowest(comm, products.kernel_seconds(list)));
     if (has_library(bench)) out.library.add(slowest(comm, products.library_seconds(list)));
     if (halves) out.half.add(slowest(comm, halves->kernel_seconds(bench.planned)));
-    if (!has_two_kinds(bench)) continue;
+    if (!has_two_kinds(bench.plan)) continue;
     executor->set_observer(nullptr);
     state.applied = state.measured * cycle + 1;
     out.between.add(slowest(comm, steps.run(step, state, {}).seconds));
@@ -245,14 +189,14 @@ std::string to_text(const Bench& bench, const StepMeasurement& m, const BenchSte
                fmt::format("{:.1f}", 1e-9 * flops / samples.median())});
   };
   const bool other = is_half(bench);
-  row(has_two_kinds(bench) ? "the whole step, with curvature" : "the whole step", m.step);
+  row(has_two_kinds(bench.plan) ? "the whole step, with curvature" : "the whole step", m.step);
   row(other ? "its products in FP32, our kernel" : "its products, our kernel", m.kernel);
   const std::string plain =
       fmt::format("its products{}, plain {}", other ? " in FP32" : "", gemm_library());
   row(plain.c_str(), m.library);
   row("its products in FP16, our kernel", m.half);
   out += times.text();
-  if (has_two_kinds(bench)) {
+  if (has_two_kinds(bench.plan)) {
     out +=
         fmt::format("\na step without curvature {} ms, with it {:.2f} times as long; mean {} ms\n",
                     milliseconds(m.between.median()), m.step.median() / m.between.median(),
@@ -278,14 +222,7 @@ std::string to_text(const Bench& bench, const StepMeasurement& m, const BenchSte
 }  // namespace
 
 ExitCode bench_step_verb(const BenchStepOptions& options, Job& job) {
-  const GivenConfig given = load_config(options.config.path, options.config.overrides);
-  validate(given, job.ranks(), Purpose::kBench);
-  job.connect(effective(given.config, job.ranks()).communication());
-  Bench bench;
-  run_together(job.comm(), [&] { bench = prepare(options, given, job); });
-  check_agreement(job.comm(), {{"version of Memwall", MEMWALL_VERSION},
-                               {"plan", hash_hex(plan_hash(bench.plan))},
-                               {"CPU features", cpu_features()}});
+  Bench bench{bench_run(options.config, job), {}, {}};
   // Points into the plan: where it stays.
   bench.planned = gemm_list(bench.plan, bench.plan.has_program("update_hessian"));
   bench.fp32 = in_type(bench.planned, DType::kF32);

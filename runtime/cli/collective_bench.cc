@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <thread>
 
 #include "comm/agree.h"
 #include "memory/arena.h"
@@ -50,8 +51,12 @@ class Buffers {
  private:
   static int64_t receive_bytes(int64_t ranks, int64_t bytes) {
     const int64_t part = bytes / size_of(DType::kF32) / ranks;
-    return std::max({int64_t{1}, reduce_scatter_receive_bytes(ranks, part, DType::kF32),
-                     all_reduce_receive_bytes(ranks, bytes / size_of(DType::kF64))});
+    int64_t out = std::max(int64_t{1}, all_reduce_receive_bytes(ranks, bytes / size_of(DType::kF64)));
+    for (const Algorithm algorithm : {Algorithm::kPairwise, Algorithm::kRing, Algorithm::kTwoLevel}) {
+      out = std::max(out, reduce_scatter_receive_bytes(ranks, part, DType::kF32, Transport::kMpi,
+                                                       algorithm));
+    }
+    return out;
   }
   const Arena large_, small_, receive_;
 };
@@ -164,15 +169,17 @@ void check_result(Communicator& comm, const Trial& trial, const CollectiveSide& 
 
 }  // namespace
 
-CollectiveSide side_of(const std::string& name, Communicator& comm) {
+CollectiveSide side_of(const std::string& name, Communicator& comm, Algorithm algorithm) {
   return {.name = name,
           .reduce_scatter =
-              [&comm](const float* whole, float* shard, int64_t part, std::byte* receive) {
-                comm.wait(comm.reduce_scatter(whole, shard, part, DType::kF32, receive));
+              [&comm, algorithm](const float* whole, float* shard, int64_t part,
+                                 std::byte* receive) {
+                comm.wait(comm.reduce_scatter(whole, shard, part, DType::kF32, receive, algorithm));
               },
           .all_gather =
-              [&comm](const float* shard, float* whole, int64_t part) {
-                comm.wait(comm.all_gather(shard, whole, part * size_of(DType::kF32)));
+              [&comm, algorithm](const float* shard, float* whole, int64_t part) {
+                comm.wait(
+                    comm.all_gather(shard, whole, part * size_of(DType::kF32), algorithm));
               },
           .all_reduce =
               [&comm](double* values, int64_t count, std::byte* receive) {
@@ -183,23 +190,27 @@ CollectiveSide side_of(const std::string& name, Communicator& comm) {
 
 std::vector<CollectiveTimes> measure_collectives(Communicator& comm,
                                                  std::span<const CollectiveSide> sides,
-                                                 std::span<const int64_t> sizes, int64_t rounds,
-                                                 bool one_host) {
+                                                 const CollectiveRounds& work) {
   std::vector<CollectiveTimes> out;
-  for (const int64_t bytes : sizes) {
+  for (const int64_t bytes : work.sizes) {
     for (const auto make : {reduce_scatter, all_gather, all_reduce, broadcast}) {
       std::unique_ptr<Buffers> at;
       run_together(comm, [&] { at = std::make_unique<Buffers>(comm.size(), bytes); });
       const Trial trial = make(*at, comm.rank(), comm.size(), bytes);
+      if (work.wanted && !work.wanted(trial.name, bytes)) continue;
       const size_t first = out.size();
       for (const CollectiveSide& side : sides) {
         out.push_back({trial.name, side.name, bytes, trial.bus_bytes, {}});
       }
-      for (int64_t round = 0; round <= rounds; ++round) {
+      double spent = 0.0;  // the same on all ranks
+      for (int64_t round = 0; round <= work.rounds; ++round) {
+        if (round > kLeastRounds && spent > work.limit_seconds) break;
         for (size_t s = 0; s < sides.size(); ++s) {
           trial.prepare();
-          const double seconds = timed(comm, one_host, [&] { trial.run(sides[s]); });
+          std::this_thread::sleep_for(std::chrono::duration<double>(work.rest_seconds));
+          const double seconds = timed(comm, work.one_host, [&] { trial.run(sides[s]); });
           check_result(comm, trial, sides[s], bytes);
+          spent += seconds;
           if (round > 0) out[first + s].seconds.add(seconds);
         }
       }

@@ -25,7 +25,8 @@ struct CollectiveSide {
 };
 
 // `comm` must outlive it.
-CollectiveSide side_of(const std::string& name, Communicator& comm);
+CollectiveSide side_of(const std::string& name, Communicator& comm,
+                       Algorithm algorithm = Algorithm::kPairwise);
 // MPI_Reduce_scatter_block, MPI_Allgather, MPI_Allreduce and MPI_Bcast as they come. MPI is
 // initialised.
 CollectiveSide mpi_library_side();
@@ -37,16 +38,27 @@ struct CollectiveTimes {
   Samples seconds;        // of the job: every rank's call
 };
 
+struct CollectiveRounds {
+  std::vector<int64_t> sizes;  // bytes of input a rank, multiples of least_bytes(ranks)
+  int64_t rounds = 1;          // of each size
+  // The ranks share a clock, and a round lasts from the first call's begin to the last one's end;
+  // else as long as the longest call.
+  bool one_host = false;
+  // Of rest before each round: in a training step links rest while ranks compute.
+  double rest_seconds = 0.0;
+  double limit_seconds = 1e9;  // no more rounds, beyond kLeastRounds, of a size once they took this
+  // Which to measure; empty: all.
+  std::function<bool(const std::string& collective, int64_t bytes)> wanted{};
+};
+constexpr int64_t kLeastRounds = 3;
+
 // Runs every collective of each side in turn, `rounds` times after one that is not timed, for each
-// size: bytes of input a rank, multiples of least_bytes(comm.size()). Buffers lie in an arena of
-// this rank. Every result is compared, by checksum, with what arithmetic says it must be; throws a
-// SharedError on all ranks where one differs. `one_host`: the ranks share a clock, and a round
-// lasts from the first call's begin to the last one's end, else as long as the longest call.
-// Collective over `comm`, which also brings the ranks together between rounds.
+// size. Buffers lie in an arena of this rank. Every result is compared, by checksum, with what
+// arithmetic says it must be; throws a SharedError on all ranks where one differs. Collective over
+// `comm`, which also brings the ranks together between rounds.
 std::vector<CollectiveTimes> measure_collectives(Communicator& comm,
                                                  std::span<const CollectiveSide> sides,
-                                                 std::span<const int64_t> sizes, int64_t rounds,
-                                                 bool one_host);
+                                                 const CollectiveRounds& work);
 
 // Whole elements for every rank, in FP32 and FP64.
 constexpr int64_t least_bytes(int64_t ranks) {

@@ -23,7 +23,7 @@ namespace {
 constexpr std::array<std::string_view, 13> kVerbs = {
     "train", "plan",     "fit",     "eval",     "generate", "export", "show",
     "bench", "tokenize", "hessian", "simulate", "scale",    "report"};
-constexpr std::array<std::string_view, 3> kBenches = {"gemm", "collectives", "step"};
+constexpr std::array<std::string_view, 4> kBenches = {"gemm", "collectives", "machine", "step"};
 
 struct Options {
   TrainOptions train;
@@ -38,6 +38,7 @@ struct Options {
   BenchStepOptions bench_step;
   BenchGemmOptions bench_gemm;
   BenchCollectivesOptions bench_collectives;
+  BenchMachineOptions bench_machine;
   SimulateOptions simulate;
   ReportOptions report;
   ScaleOptions scale;
@@ -128,6 +129,11 @@ void add_simulate(CLI::App& app, Options& o, Verb& chosen) {
   verb->add_option("--algorithm", s.algorithm, "who sends what to whom in a collective")
       ->check(CLI::IsMember({"pairwise", "ring", "two_level"}))
       ->capture_default_str();
+  verb->add_option("--against", s.against,
+                   "also predict this run, or all runs of this folder of memwall scale, each by "
+                   "its own configuration, and print the error; may be repeated")
+      ->expected(1)
+      ->take_all();
   verb->add_flag("--json", s.json, "print one JSON object");
   verb->footer(
       "Weak scaling: what a rank does in a step stays, the global batch grows with the ranks. "
@@ -161,6 +167,10 @@ void add_scale(CLI::App& app, Options& o, Verb& chosen) {
       ->capture_default_str();
   verb->add_option("--cluster", s.cluster,
                    "also predict each run on this machine, e.g. configs/clusters/...");
+  verb->add_flag("--calibrate", s.calibrate,
+                 "measure the machine and its links at each rank count (bench machine, bench "
+                 "collectives), and predict each run on that")
+      ->excludes("--cluster");
   verb->add_option("--folder", s.folder,
                    "where the runs and scale.json lie (default: "
                    "runs/scale-NAME); a sweep that is there goes on");
@@ -234,7 +244,25 @@ void add_bench_collectives(CLI::App& bench, BenchCollectivesOptions& c, Verb& ch
   verb->add_option("--rounds", c.rounds, "how often to measure each")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
+  verb->add_option("--fit", c.fit,
+                   "add the figures to this cluster's description, made by bench machine: sizes "
+                   "for that (default), and about 1 s a collective and size");
   verb->add_flag("--json", c.json, "print one JSON object");
+}
+
+void add_bench_machine(CLI::App& bench, BenchMachineOptions& m, Verb& chosen) {
+  CLI::App* verb = add_verb(bench, "machine",
+                            "Every kind of work of CONFIG's training step, timed on synthetic "
+                            "tokens by all ranks at once, for memwall simulate and scale.",
+                            chosen, in_a_job([&m](Job& job) { return bench_machine_verb(m, job); }));
+  add_config(*verb, m.config, true);
+  verb->add_option("--steps", m.steps, "how many steps to measure, after two that are not")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
+  verb->add_option("--fit", m.fit,
+                   "make this cluster's description, or add to it: a device is a rank as it runs "
+                   "here, beside the host's other ranks");
+  verb->add_flag("--json", m.json, "print one JSON object");
 }
 
 void add_bench(CLI::App& app, Options& o, Verb& chosen) {
@@ -242,6 +270,7 @@ void add_bench(CLI::App& app, Options& o, Verb& chosen) {
   bench->require_subcommand(1);
   add_bench_gemm(*bench, o.bench_gemm, chosen);
   add_bench_collectives(*bench, o.bench_collectives, chosen);
+  add_bench_machine(*bench, o.bench_machine, chosen);
   BenchStepOptions& s = o.bench_step;
   CLI::App* step = add_verb(*bench, "step",
                             "Training steps on synthetic tokens, interleaved with their own "

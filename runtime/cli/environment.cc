@@ -19,14 +19,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string processor() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("model name")) return line.substr(line.find(": ") + 2);
-  }
-  return "?";
-}
-
 std::string mpi_library() {  // may be asked before MPI is started
   char text[MPI_MAX_LIBRARY_VERSION_STRING] = "?";
   int length = 0;
@@ -55,6 +47,14 @@ Json machine() {
 }
 
 }  // namespace
+
+std::string processor() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("model name")) return line.substr(line.find(": ") + 2);
+  }
+  return "?";
+}
 
 Json environment_json(const Job& job, const std::vector<std::string>& command_line) {
   Json hosts = Json::array();

@@ -9,6 +9,9 @@
 
 namespace memwall {
 
+// As the system names it; "?" where it does not.
+std::string processor();
+
 // Collective; equal on all ranks but for "rank".
 nlohmann::ordered_json environment_json(const Job& job,
                                         const std::vector<std::string>& command_line);

@@ -101,6 +101,7 @@ nlohmann::ordered_json step_seconds_json(const StepSeconds& s) {
           {"compute", exact(s.compute)},
           {"communication", exact(s.communication)},
           {"exposed_communication", exact(s.exposed_communication())},
+          {"skew", exact(s.skew)},
           {"bound",
            {{"launches", exact(s.launch)},
             {"flops", exact(s.flops)},

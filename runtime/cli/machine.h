@@ -20,7 +20,7 @@ Machine machine_of(const config::Cluster& cluster, const std::string& file);
 CompileSettings compile_settings_on(const Machine& machine, const config::Config& config,
                                     int64_t ranks);
 
-// {full_overlap, no_overlap, compute, communication, exposed_communication, bound: {...}}
+// {full_overlap, no_overlap, compute, communication, exposed_communication, skew, bound: {...}}
 nlohmann::ordered_json step_seconds_json(const StepSeconds& seconds);
 nlohmann::ordered_json link_bytes_json(const LinkBytes& bytes);
 std::string seconds_text(double seconds);  // "1.24 s", "830 ms"

@@ -51,23 +51,6 @@ void read_plan_summary(const std::string& path, RunRecord& out) {
   }
 }
 
-// From "HOST cores=..." by rank.
-Hosting hosting_of(const Json& environment, int64_t ranks) {
-  std::vector<std::string> hosts;
-  for (const Json& rank : environment.value("hosts", Json::array())) {
-    const std::string text = rank.is_string() ? rank.get<std::string>() : "";
-    hosts.push_back(text.substr(0, text.find(' ')));
-  }
-  if (std::cmp_not_equal(hosts.size(), ranks)) return {ranks, ranks, ranks};
-  const int64_t here = std::count(hosts.begin(), hosts.end(), hosts[0]);
-  bool even = ranks % here == 0;
-  for (int64_t r = 0; even && r < ranks; ++r) {
-    even = hosts[static_cast<size_t>(r)] == hosts[static_cast<size_t>(r / here * here)] &&
-           std::count(hosts.begin(), hosts.end(), hosts[static_cast<size_t>(r)]) == here;
-  }
-  return {ranks, here, even ? here : 1};
-}
-
 struct StepLine {
   double seconds = 0.0;
   bool curvature = false;
@@ -114,6 +97,17 @@ void read_steps(RunRecord& out) {
   }
 }
 
+// InputError where the machine's nodes are others than the run's.
+void check_nodes(const RunRecord& run, const Machine& machine) {
+  const int64_t on_it = topology_of(machine, run.ranks).ranks_a_node;
+  const int64_t a_node = run.hosting.ranks_a_node;
+  if (on_it == a_node) return;
+  throw InputError(
+      fmt::format("ran with {} rank{} a host, and {} would have {} of {} ranks on a node", a_node,
+                  a_node == 1 ? "" : "s", machine.name, on_it, run.ranks),
+      run.folder, "a description with such nodes");
+}
+
 // Predicted and measured seconds of the run's steps of one kind.
 struct Kind {
   Simulation predicted;
@@ -121,6 +115,22 @@ struct Kind {
 };
 
 }  // namespace
+
+Hosting hosting_of(const Json& environment, int64_t ranks) {
+  std::vector<std::string> hosts;
+  for (const Json& rank : environment.value("hosts", Json::array())) {
+    const std::string text = rank.is_string() ? rank.get<std::string>() : "";
+    hosts.push_back(text.substr(0, text.find(' ')));
+  }
+  if (std::cmp_not_equal(hosts.size(), ranks)) return {ranks, ranks, ranks};
+  const int64_t here = std::count(hosts.begin(), hosts.end(), hosts[0]);
+  bool even = ranks % here == 0;
+  for (int64_t r = 0; even && r < ranks; ++r) {
+    even = hosts[static_cast<size_t>(r)] == hosts[static_cast<size_t>(r / here * here)] &&
+           std::count(hosts.begin(), hosts.end(), hosts[static_cast<size_t>(r)]) == here;
+  }
+  return {ranks, here, even ? here : 1};
+}
 
 RunRecord read_run(const std::string& folder) {
   RunRecord out;
@@ -156,6 +166,7 @@ int64_t warm_up_steps(int64_t steps) {
 
 RunPrediction predict_run(const std::string& run_folder, const Machine& machine) {
   const RunRecord run = read_run(run_folder);
+  check_nodes(run, machine);
   const Plan plan = compile_run(run);
   RunPrediction out{.folder = run_folder,
                     .ranks = run.ranks,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,9 @@ struct RunRecord {
   std::vector<double> step_seconds;      // of each, the slowest rank's
   std::vector<bool> measured_curvature;  // of each
 };
+
+// From the "HOST cores=..." of each rank in environment.json. One host where it lists none.
+Hosting hosting_of(const nlohmann::json& environment, int64_t ranks);
 
 // InputError where the folder is none of a run, or lacks a file, a rank or every line: names what.
 RunRecord read_run(const std::string& folder);

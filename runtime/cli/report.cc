@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -64,35 +65,51 @@ Generation generation_of(const GivenCluster& given, const std::string& precision
           .nic_bandwidth = nics / static_cast<double>(node.devices())};
 }
 
-// What the plan says, compiled again from the run's configuration.
+// The run's plan, compiled again; where this version makes another one, that one, with a problem.
+Plan plan_of(ReportedRun& run, const RunRecord& record) {
+  if (record.plan_hash.empty()) {
+    return compile(Gpt2(gpt_spec(record.config)), compile_settings(record.config, record.hosting));
+  }
+  try {
+    return compile_run(record);
+  } catch (const InputError& error) {
+    Plan plan =
+        compile(Gpt2(gpt_spec(record.config)), compile_settings(record.config, record.hosting));
+    run.problems.push_back(fmt::format(
+        "the run was made with plan {}; this version compiles {} from its configuration, and "
+        "shows that one's live bytes and work",
+        record.plan_hash, hash_hex(plan_hash(plan))));
+    return plan;
+  }
+}
+
 void add_plan(ReportedRun& run, const std::optional<GivenCluster>& cluster, Json& out) {
   if (run.ranks == 0) {
     run.problems.push_back("no file says on how many ranks the run was: its plan is not shown");
     return;
   }
   try {
+    RunRecord record;
+    record.folder = run.folder;
+    record.ranks = run.ranks;
+    record.plan_hash = run.plan_hash;
     const std::string file = fmt::format("{}/{}", run.folder, kConfigFile);
-    const config::Config config = effective(load_config(file).config, run.ranks);
-    CompileSettings settings = compile_settings(config, run.ranks);
-    settings.fabric.transport = run.transport;
-    const Plan plan = compile(Gpt2(gpt_spec(config)), settings);
-    out["plan"] = plan_json(plan, run_flops(plan, config.run().steps()));
+    record.config = effective(load_config(file).config, run.ranks);
+    record.hosting = hosting_of(
+        run.environment.is_object() ? nlohmann::json(run.environment) : nlohmann::json::object(),
+        run.ranks);
+    const Plan plan = plan_of(run, record);
+    const int64_t steps = record.config.run().steps();
+    out["plan"] = plan_json(plan, run_flops(plan, steps));
     out["live"] = live_json(plan);
-    const std::string precision = precision_of(config);
+    const std::string precision = precision_of(record.config);
     std::vector<Generation> more;
     if (cluster) more.push_back(generation_of(*cluster, precision));
     out["wall"] = memory_wall_json(plan, precision, more);
-    out["run_steps"] = config.run().steps();
-    if (run.last_step < config.run().steps()) {
-      run.problems.push_back(fmt::format("the run is not finished: {} of {} steps", run.last_step,
-                                         config.run().steps()));
-    }
-    const std::string hash = hash_hex(plan_hash(plan));
-    if (!run.plan_hash.empty() && hash != run.plan_hash) {
-      run.problems.push_back(fmt::format(
-          "the run was made with plan {}; this version compiles {} from its configuration, and "
-          "shows that one's memory, work and live bytes",
-          run.plan_hash, hash));
+    out["run_steps"] = steps;
+    if (run.last_step < steps) {
+      run.problems.push_back(
+          fmt::format("the run is not finished: {} of {} steps", run.last_step, steps));
     }
   } catch (const Error& error) {
     run.problems.push_back(fmt::format("its plan cannot be compiled again: {}", error.what()));
@@ -113,13 +130,47 @@ void add_prediction(const ReportedRun& run, const std::optional<GivenCluster>& c
   }
 }
 
-// What makes runs comparable: the model and the sequence.
-std::string model_key(const std::vector<std::pair<std::string, std::string>>& config) {
+using Fields = std::vector<std::pair<std::string, std::string>>;
+
+// What makes losses comparable: the model and the sequence.
+std::string model_key(const Fields& config) {
   std::string out;
   for (const auto& [name, value] : config) {
     const bool counts = name.starts_with("model.") && !name.ends_with("seed") &&
                         name != "model.init_from" && name != "model.dropout";
     if (counts || name == "data.seq_length") out += fmt::format("{}={};", name, value);
+  }
+  return out;
+}
+
+// "threads=2" and the processor: what a rank computes with.
+std::string rank_machine(const Json& environment) {
+  const nlohmann::json all = environment;
+  const nlohmann::json hosts = all.value("hosts", nlohmann::json());
+  std::string out = all.value("machine", nlohmann::json()).dump();
+  if (!hosts.is_array() || hosts.empty() || !hosts[0].is_string()) return out;
+  const std::string host = hosts[0].get<std::string>();
+  const size_t threads = host.find("threads=");
+  if (threads != std::string::npos) out += host.substr(threads, host.find(' ', threads) - threads);
+  return out;
+}
+
+// What makes speeds comparable under weak scaling: all that a rank does in a step but for the
+// stage, and on what. "" where it is not known.
+std::string scaling_key(const ReportedRun& run, const Fields& config) {
+  if (!run.environment.is_object() || run.ranks == 0) return "";
+  std::string out = fmt::format("{};{};", model_key(config), rank_machine(run.environment));
+  for (const auto& [name, value] : config) {
+    if (name == "data.global_batch_size") {
+      out += fmt::format("samples={};", std::atof(value.c_str()) / static_cast<double>(run.ranks));
+      continue;
+    }
+    const bool counts = name == "model.dropout" || name == "data.micro_batch_size" ||
+                        name == "precision.mode" || name == "optimizer.kind" ||
+                        name.starts_with("optimizer.adahessian.") ||
+                        name.starts_with("activation_checkpointing.") ||
+                        name.starts_with("parallel.") || name.starts_with("communication.");
+    if (counts && name != "parallel.zero_stage") out += fmt::format("{}={};", name, value);
   }
   return out;
 }
@@ -138,6 +189,7 @@ Json run_json(const std::string& folder, const std::string& shown_as,
     }
   }
   out["model_key"] = model_key(config);
+  out["scaling_key"] = scaling_key(run, config);
   out["ranks"] = run.ranks;
   out["plan_hash"] = run.plan_hash;
   out["environment"] = run.environment;
@@ -171,9 +223,12 @@ void add_scale(const std::string& folder, const std::optional<GivenCluster>& clu
   for (Json& entry : scale["runs"]) {
     if (!entry.is_object() || !entry.value("run", Json()).is_string()) continue;
     const std::string run = entry["run"].get<std::string>();
-    const std::string path = fs::path(folder) / run;
+    const std::string path = (fs::path(folder) / run).string();
     if (!run.empty() && holds_run(path)) {
       add_run(path, path, cluster, page);
+      for (Json& known : page.runs) {
+        if (known["folder"] == path) known["sweep"] = folder;
+      }
     } else if (entry.value("status", Json()) == "done") {
       entry["problem"] = "its run folder is missing";
     }

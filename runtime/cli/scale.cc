@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -57,23 +58,61 @@ class FolderLock {
   int fd_;
 };
 
-// The cluster that steps are predicted on.
-struct Predictor {
-  std::string file;
-  config::Cluster cluster;
-};
-
-// A run that the machine cannot have made is not predicted; the sweep goes on.
-void add_prediction(const std::optional<Predictor>& predictor, const Sweep& sweep,
-                    ScaleOutcome& outcome) {
-  if (!predictor || !outcome.figures) return;
-  try {
-    outcome.figures->prediction =
-        predict(run_path(sweep, outcome.run), predictor->cluster, predictor->file);
-  } catch (const Error& error) {
-    say(fmt::format("{}: not predicted: {}", outcome.run.folder, error.what()));
+// The clusters that steps are predicted on: one for all runs, or one that was measured for each
+// rank count.
+class Predictors {
+ public:
+  Predictors(const ScaleOptions& options, const Sweep& sweep)
+      : sweep_(sweep), calibrates_(options.calibrate) {
+    if (!options.cluster.empty()) given_ = {options.cluster, load_cluster(options.cluster)};
+    if (!calibrates_) return;
+    for (const ScaleRun& run : sweep.runs) load_measured(run);
   }
-}
+
+  bool any() const { return given_.has_value() || calibrates_; }
+  bool lacks(const ScaleRun& run) const { return calibrates_ && !measured_.contains(run.ranks); }
+
+  void measure(const ScaleLauncher& launcher, const ScaleRun& run) {
+    if (!lacks(run)) return;
+    say(fmt::format("measuring {} rank{} and {} links", run.ranks, run.ranks == 1 ? "" : "s",
+                    run.ranks == 1 ? "no" : "their"));
+    const ScaleLauncher::Result result = launcher.calibrate(run);
+    if (!result.error.empty()) {
+      for (const std::string& line : result.last_lines) say("  " + line);
+      throw Error("the machine could not be measured: " + result.error, run.cluster + ".log");
+    }
+    load_measured(run);
+  }
+
+  // A run that the machine cannot have made is not predicted; the sweep goes on.
+  void add(ScaleOutcome& outcome) const {
+    const auto measured = measured_.find(outcome.run.ranks);
+    const Predictor* on = given_ ? &*given_ : nullptr;
+    if (measured != measured_.end()) on = &measured->second;
+    if (on == nullptr || !outcome.figures) return;
+    try {
+      outcome.figures->prediction = predict(run_path(sweep_, outcome.run), on->cluster, on->file);
+    } catch (const Error& error) {
+      say(fmt::format("{}: not predicted: {}", outcome.run.folder, error.what()));
+    }
+  }
+
+ private:
+  struct Predictor {
+    std::string file;
+    config::Cluster cluster;
+  };
+
+  void load_measured(const ScaleRun& run) {
+    if (!fs::exists(run.cluster)) return;
+    measured_.try_emplace(run.ranks, Predictor{run.cluster, load_cluster(run.cluster)});
+  }
+
+  const Sweep& sweep_;
+  bool calibrates_;
+  std::optional<Predictor> given_;
+  std::map<int64_t, Predictor> measured_;  // by ranks
+};
 
 void say_outcome(const ScaleOutcome& outcome, const ScaleLauncher::Result& result,
                  const std::string& log) {
@@ -158,28 +197,32 @@ void print_table(const ScaleReport& report, bool predicted) {
   fmt::print("{} and {} in {}\n", kScaleFile, kSvgFile, sweep.folder);
 }
 
-void run_missing(ScaleReport& report, const ProcessGuard& guard,
-                 const std::optional<Predictor>& predictor) {
-  const auto is_missing = [](const ScaleOutcome& o) {
-    return o.status == ScaleOutcome::Status::kMissing;
-  };
-  if (std::none_of(report.outcomes.begin(), report.outcomes.end(), is_missing)) return;
+bool is_missing(const ScaleOutcome& outcome) {
+  return outcome.status == ScaleOutcome::Status::kMissing;
+}
+
+void run_missing(ScaleReport& report, const ProcessGuard& guard, Predictors& predictors) {
+  if (std::none_of(report.outcomes.begin(), report.outcomes.end(), [&](const ScaleOutcome& o) {
+        return is_missing(o) || predictors.lacks(o.run);
+      })) {
+    return;
+  }
   const ScaleLauncher launcher(report.sweep, guard, say);
   for (ScaleOutcome& outcome : report.outcomes) {
-    if (!is_missing(outcome)) continue;
-    make_run(report.sweep, launcher, outcome);
-    add_prediction(predictor, report.sweep, outcome);
+    predictors.measure(launcher, outcome.run);
+    if (is_missing(outcome)) make_run(report.sweep, launcher, outcome);
+    predictors.add(outcome);
     write_scale_json(report);
   }
 }
 
-ScaleReport make_sweep(const Sweep& sweep, const std::optional<Predictor>& predictor) {
+ScaleReport make_sweep(const Sweep& sweep, Predictors& predictors) {
   const ProcessGuard guard;
   ScaleReport report = resume(sweep, say);
-  for (ScaleOutcome& outcome : report.outcomes) add_prediction(predictor, sweep, outcome);
+  for (ScaleOutcome& outcome : report.outcomes) predictors.add(outcome);
   write_scale_json(report);
   try {
-    run_missing(report, guard, predictor);
+    run_missing(report, guard, predictors);
   } catch (const Interrupted& error) {
     throw Interrupted(std::string("the sweep was ") + error.what(), "",
                       "the same command goes on with it");
@@ -194,15 +237,14 @@ ExitCode scale_verb(const ScaleOptions& options) {
     throw InputError("starts mpirun itself, and is not started by it", "memwall scale");
   }
   const Sweep sweep = plan_sweep(options);
-  std::optional<Predictor> predictor;
-  if (!options.cluster.empty()) predictor = {options.cluster, load_cluster(options.cluster)};
   const FolderLock lock(sweep.folder);
-  const ScaleReport report = make_sweep(sweep, predictor);
+  Predictors predictors(options, sweep);
+  const ScaleReport report = make_sweep(sweep, predictors);
   write_file_atomically(fmt::format("{}/{}", sweep.folder, kSvgFile), scale_svg(report));
   if (options.json) {
     fmt::print("{}\n", scale_json(report).dump(2));
   } else {
-    print_table(report, predictor.has_value());
+    print_table(report, predictors.any());
   }
   const bool failed =
       std::any_of(report.outcomes.begin(), report.outcomes.end(),

@@ -44,6 +44,16 @@ std::vector<std::string> launcher_words(const Sweep& sweep, const ScaleRun& run,
   return out;
 }
 
+void add_sets(const std::vector<std::string>& sets, std::vector<std::string>& words) {
+  for (const std::string& set : sets) words.insert(words.end(), {"--set", set});
+}
+
+std::vector<std::string> train_words(const Sweep& sweep, const ScaleRun& run) {
+  std::vector<std::string> out = {"train", sweep.config, "--run-dir", run_path(sweep, run)};
+  add_sets(train_sets(run), out);
+  return out;
+}
+
 // What it said last of its own accord, else how it ended.
 std::string error_of(const Ended& ended, const std::string& log) {
   for (const std::string& line : last_lines(log, 200)) {
@@ -54,8 +64,9 @@ std::string error_of(const Ended& ended, const std::string& log) {
 
 }  // namespace
 
-Command train_command(const Sweep& sweep, const ScaleRun& run, const std::string& memwall,
-                      int64_t cores, const NamespaceHosts* namespaces) {
+Command command_on(const Sweep& sweep, const ScaleRun& run, const std::string& memwall,
+                   const std::vector<std::string>& words, int64_t cores,
+                   const NamespaceHosts* namespaces) {
   Command out{launcher_words(sweep, run, cores, namespaces), {}};
   if (sweep.threads > 0)
     out.environment.push_back(fmt::format("OMP_NUM_THREADS={}", sweep.threads));
@@ -65,10 +76,14 @@ Command train_command(const Sweep& sweep, const ScaleRun& run, const std::string
     if (sweep.threads > 0) out.words.insert(out.words.end(), {"-x", "OMP_NUM_THREADS"});
     out.words.insert(out.words.end(), {"-np", std::to_string(run.ranks)});
   }
-  out.words.insert(out.words.end(),
-                   {memwall, "train", sweep.config, "--run-dir", run_path(sweep, run)});
-  for (const std::string& set : run.sets) out.words.insert(out.words.end(), {"--set", set});
+  out.words.push_back(memwall);
+  out.words.insert(out.words.end(), words.begin(), words.end());
   return out;
+}
+
+Command train_command(const Sweep& sweep, const ScaleRun& run, const std::string& memwall,
+                      int64_t cores, const NamespaceHosts* namespaces) {
+  return command_on(sweep, run, memwall, train_words(sweep, run), cores, namespaces);
 }
 
 ScaleLauncher::ScaleLauncher(const Sweep& sweep, const ProcessGuard& guard,
@@ -102,17 +117,37 @@ ScaleLauncher::ScaleLauncher(const Sweep& sweep, const ProcessGuard& guard,
   }
 }
 
-ScaleLauncher::Result ScaleLauncher::train(const ScaleRun& run) const {
+ScaleLauncher::Result ScaleLauncher::start(const ScaleRun& run,
+                                           const std::vector<std::string>& words,
+                                           const std::string& log) const {
   guard_.check_signals();
   const NamespaceHosts* namespaces = namespaces_ ? &*namespaces_ : nullptr;
   const int64_t before = namespaces == nullptr ? 0 : namespaces->sent_bytes(1);
-  const std::string log = run_path(sweep_, run) + ".log";
-  const Ended ended = memwall::run(train_command(sweep_, run, memwall_, cores_, namespaces), log);
+  const Ended ended =
+      memwall::run(command_on(sweep_, run, memwall_, words, cores_, namespaces), log);
   Result out;
   if (namespaces != nullptr) out.link_bytes = namespaces->sent_bytes(1) - before;
   if (ended.ok()) return out;
   out.error = error_of(ended, log);
   out.last_lines = last_lines(log, kShownLines);
+  return out;
+}
+
+ScaleLauncher::Result ScaleLauncher::train(const ScaleRun& run) const {
+  return start(run, train_words(sweep_, run), run_path(sweep_, run) + ".log");
+}
+
+ScaleLauncher::Result ScaleLauncher::calibrate(const ScaleRun& run) const {
+  const std::string& file = run.cluster;
+  const std::string unfinished = file + ".unfinished";
+  fs::remove(unfinished);
+  std::vector<std::string> machine = {"bench", "machine", sweep_.config, "--fit", unfinished};
+  add_sets(run.sets, machine);
+  Result out = start(run, machine, file + ".log");
+  if (out.error.empty() && run.ranks > 1) {
+    out = start(run, {"bench", "collectives", "--fit", unfinished}, file + ".log");
+  }
+  if (out.error.empty()) fs::rename(unfinished, file);
   return out;
 }
 

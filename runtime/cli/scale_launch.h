@@ -12,8 +12,11 @@
 
 namespace memwall {
 
-// The command of one run. `memwall`: the binary's path; `cores`: of this host; `namespaces`: only
-// with Launch::kNamespaces.
+// `memwall` with these words on the ranks of a run. `memwall`: the binary's path; `cores`: of this
+// host; `namespaces`: only with Launch::kNamespaces.
+Command command_on(const Sweep& sweep, const ScaleRun& run, const std::string& memwall,
+                   const std::vector<std::string>& words, int64_t cores,
+                   const NamespaceHosts* namespaces);
 Command train_command(const Sweep& sweep, const ScaleRun& run, const std::string& memwall,
                       int64_t cores, const NamespaceHosts* namespaces);
 
@@ -30,10 +33,15 @@ class ScaleLauncher {
     std::vector<std::string> last_lines;  // of its log, where it did not
     std::optional<int64_t> link_bytes;    // sent by host 1, with --link
   };
-  // Waits for it. Throws Interrupted where a signal has ended it.
+  // Both wait for what they start. Throw Interrupted where a signal has ended it.
   Result train(const ScaleRun& run) const;
+  // Measures the machine and its links as that run has them, and writes run.cluster.
+  Result calibrate(const ScaleRun& run) const;
 
  private:
+  Result start(const ScaleRun& run, const std::vector<std::string>& words,
+               const std::string& log) const;
+
   const Sweep& sweep_;
   const ProcessGuard& guard_;
   std::string memwall_;

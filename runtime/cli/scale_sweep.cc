@@ -11,6 +11,7 @@
 #include "runtime/cli/cores.h"
 #include "runtime/cli/predict.h"
 #include "runtime/cli/rank_counts.h"
+#include "runtime/cli/settings.h"
 #include "runtime/config/config.h"
 #include "runtime/launch/namespaces.h"
 
@@ -110,7 +111,13 @@ ScaleRun run_of(const ScaleOptions& options, const Sweep& sweep, const config::C
   out.placement = placement_of(sweep, ranks);
   out.folder = fmt::format("ranks-{}-stage-{}", ranks, stage);
   out.sets = sets_of(options, std::move(last));
-  const config::Config config = valid_config(options, out.sets, ranks);
+  config::Config config = valid_config(options, out.sets, ranks);
+  if (options.calibrate) {
+    out.cluster = fmt::format("{}/cluster-ranks-{}.textproto", sweep.folder, ranks);
+    out.chooses_on_cluster = ranks > 1 && !config.communication().has_cluster() &&
+                             !fabric_request(config.communication()).algorithm;
+    config = valid_config(options, train_sets(out), ranks);
+  }
   out.config_text = to_text(config);
   out.tokens = config.data().global_batch_size() * config.data().seq_length();
   return out;
@@ -131,6 +138,12 @@ void check_options(const ScaleOptions& options) {
 
 std::string_view name_of(Scaling scaling) {
   return scaling == Scaling::kWeak ? "weak" : "strong";
+}
+
+std::vector<std::string> train_sets(const ScaleRun& run) {
+  std::vector<std::string> out = run.sets;
+  if (run.chooses_on_cluster) out.push_back("communication.cluster=" + run.cluster);
+  return out;
 }
 
 std::vector<int64_t> parse_stages(const std::string& text) {

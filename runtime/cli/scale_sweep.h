@@ -19,7 +19,9 @@ struct ScaleRun {
   int64_t ranks = 1, zero_stage = 0;
   HostPlacement placement;
   std::string folder;             // below the sweep's: "ranks-4-stage-3"
-  std::vector<std::string> sets;  // FIELD=VALUE, for `train`, the user's among them
+  std::vector<std::string> sets;  // FIELD=VALUE, the user's among them
+  std::string cluster;            // the description that is measured first; "": none
+  bool chooses_on_cluster = false;  // communication.algorithm AUTO, on that description
   std::string config_text;        // what the run's config.textproto will say
   int64_t tokens = 0;             // a step, over all ranks
 };
@@ -41,6 +43,9 @@ struct Sweep {
       config_hash;  // of CONFIG with the user's overrides, paths absolute, without stage and steps
   std::vector<ScaleRun> runs;  // stage by stage, ranks ascending
 };
+
+// What `train` is given: `sets`, and communication.cluster where the run chooses on it.
+std::vector<std::string> train_sets(const ScaleRun& run);
 
 // "0,1,3": ascending or not, each once. InputError where it is something else.
 std::vector<int64_t> parse_stages(const std::string& text);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "runtime/cli/against.h"
 #include "runtime/cli/candidate.h"
 #include "runtime/cli/machine.h"
 #include "runtime/cli/rank_counts.h"
@@ -45,6 +46,7 @@ struct Sweep {
   int64_t limit_bytes = 0;  // a rank: the device's memory, and memory.budget where it is less
   int64_t prefetch_depth = 0;
   std::vector<Row> rows;
+  std::optional<Compared> against;  // on the machine as it is described
 };
 
 std::string_view algorithm_name(const Sweep& sweep) {
@@ -75,7 +77,9 @@ Row row_of(const Sweep& sweep, const config::Config& config, int64_t ranks,
   if (out.is_base) return out;
   const double base_seconds = base->step.seconds.full_overlap;
   out.efficiency = base_seconds / out.step.seconds.full_overlap;
-  out.link_factor = link_factor_for(plan, sweep.machine, base_seconds / kGoodEfficiency);
+  const bool follows = !sweep.algorithm && !config.communication().has_cluster();
+  out.link_factor = link_factor_for(plan, sweep.machine, base_seconds / kGoodEfficiency,
+                                    follows ? Chosen::kByTheLinks : Chosen::kByPlan);
   return out;
 }
 
@@ -87,6 +91,7 @@ Sweep sweep_of(const SimulateOptions& options) {
   out.what_if = parse_what_if(options.what_if);
   out.machine = scaled(machine_of(out.cluster, options.cluster), out.what_if);
   for (int64_t ranks : counts) topology_of(out.machine, ranks);  // all, before the work
+  const std::vector<std::string> against = runs_of(options.against);
   Change change;
   if (!options.algorithm.empty()) change.sets.push_back(algorithm_setting(options.algorithm));
   const config::Config first = config_of({options.config, counts[0], {}}, change);
@@ -102,6 +107,7 @@ Sweep sweep_of(const SimulateOptions& options) {
     const config::Config config = config_of({options.config, ranks, {}}, grown);
     out.rows.push_back(row_of(out, config, ranks, out.rows));
   }
+  if (!against.empty()) out.against = compare(against, machine_of(out.cluster, options.cluster));
   return out;
 }
 
@@ -149,16 +155,20 @@ Json row_json(const Sweep& sweep, const Row& row) {
 void print_json(const SimulateOptions& options, const Sweep& sweep) {
   Json rows = Json::array();
   for (const Row& row : sweep.rows) rows.push_back(row_json(sweep, row));
-  const Json out = {{"cluster", options.cluster},
-                    {"device", sweep.cluster.device().name()},
-                    {"algorithm", algorithm_name(sweep)},
-                    {"what_if",
-                     {{"flops", exact(sweep.what_if.flops)},
-                      {"dram", exact(sweep.what_if.dram)},
-                      {"link", exact(sweep.what_if.link)}}},
-                    {"limit_bytes", sweep.limit_bytes},
-                    {"prefetch_depth", sweep.prefetch_depth},
-                    {"rows", rows}};
+  Json out = {{"cluster", options.cluster},
+              {"device", sweep.cluster.device().name()},
+              {"algorithm", algorithm_name(sweep)},
+              {"what_if",
+               {{"flops", exact(sweep.what_if.flops)},
+                {"dram", exact(sweep.what_if.dram)},
+                {"link", exact(sweep.what_if.link)}}},
+              {"limit_bytes", sweep.limit_bytes},
+              {"prefetch_depth", sweep.prefetch_depth},
+              {"rows", rows}};
+  if (sweep.against) {
+    out["against"] = compared_json(*sweep.against);
+    out["against_error"] = errors_json(*sweep.against);
+  }
   fmt::print("{}\n", out.dump(2));
 }
 
@@ -201,6 +211,7 @@ void print_text(const SimulateOptions& options, const Sweep& sweep) {
   if (sweep.prefetch_depth == 0 && sweep.rows.back().ranks > 1) {
     fmt::print("parallel.prefetch_depth is 0: every transfer is waited for at once.\n");
   }
+  if (sweep.against) fmt::print("\n{}", compared_text(*sweep.against));
 }
 
 }  // namespace

@@ -39,6 +39,7 @@ struct SimulateOptions {
   std::string cluster;
   std::string ranks;  // "8..16384": powers of two times 8; or "8,24,64"
   std::string what_if, algorithm;
+  std::vector<std::string> against;  // run folders, or folders of memwall scale
   bool json = false;
 };
 ExitCode simulate_verb(const SimulateOptions& options);
@@ -52,8 +53,9 @@ struct ScaleOptions {
   std::string hosts, link;     // "": not there
   int64_t ranks_per_host = 0;  // 0: as the hosts are many
   int64_t steps = 20;
-  std::string cluster;  // "": nothing is predicted
-  std::string folder;   // "": runs/scale-NAME
+  std::string cluster;     // "": nothing is predicted, unless
+  bool calibrate = false;  // each rank count is measured first
+  std::string folder;      // "": runs/scale-NAME
   bool json = false;
 };
 ExitCode scale_verb(const ScaleOptions& options);

@@ -117,12 +117,14 @@ config::Cluster load_cluster(const std::string& path) {
 
 void write_cluster(const std::string& path, const config::Cluster& cluster,
                    const std::vector<std::string>& header) {
+  config::Cluster given = cluster;  // without what load_cluster fills in and would refuse
+  if (given.node().nics() == 0) given.clear_network();
   google::protobuf::TextFormat::Printer printer;
   printer.SetUseShortRepeatedPrimitives(true);
   std::string text;
   for (const std::string& line : header) text += line.empty() ? "#\n" : "# " + line + '\n';
   std::string body;
-  check(printer.PrintToString(cluster, &body), "a description prints as text");
+  check(printer.PrintToString(given, &body), "a description prints as text");
   std::ofstream file(path, std::ios::binary);
   file << text << body;
   file.close();

@@ -129,6 +129,9 @@ void resolve_paths(config::Config& config) {
   if (config.model().has_init_from()) {
     config.mutable_model()->set_init_from(absolute(config.model().init_from()));
   }
+  if (config.communication().has_cluster()) {
+    config.mutable_communication()->set_cluster(absolute(config.communication().cluster()));
+  }
 }
 
 }  // namespace memwall

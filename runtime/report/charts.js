@@ -6,11 +6,11 @@ const themed = (name) => getComputedStyle(document.documentElement).getPropertyV
 const faded = (hex, alpha) => hex + Math.round(255 * alpha).toString(16).padStart(2, "0");
 
 // What a curve looks like: {label, data, color (index), kind: "line" | "area" | "points" | "bars",
-// dashed, stack, order}
+// dashed, dots (a mark at each point; "none": at no point), stack, order}
 function dataset(curve) {
   const stroke = color(curve.color);
   const points = curve.kind === "points";
-  const few = curve.data.length <= 40;
+  const few = curve.kind === "line" && curve.data.length > 2 && curve.data.length <= 40 && !curve.dashed;
   return {
     label: curve.label, data: curve.data, type: curve.kind === "bars" ? "bar" : points ? "scatter" : "line",
     borderColor: stroke,
@@ -19,10 +19,10 @@ function dataset(curve) {
     borderDash: curve.dashed ? [6, 4] : [],
     fill: curve.kind === "area" ? (curve.first ? "origin" : "-1") : false,
     stepped: curve.stepped ? "after" : false,
-    pointRadius: points ? 5 : curve.dots || (few && curve.kind !== "area" && !curve.dashed) ? 3 : 0,
+    pointRadius: points ? 5 : curve.dots === "none" ? 0 : curve.dots || few ? 3 : 0,
     pointHoverRadius: points ? 7 : 4, pointHitRadius: 8, pointStyle: curve.shape || "circle",
     showLine: !points, stack: curve.stack, order: curve.order || 0, spanGaps: false,
-    tension: 0, maxBarThickness: 44,
+    tension: 0, maxBarThickness: 96, categoryPercentage: 0.7,
   };
 }
 
@@ -36,23 +36,79 @@ function axis(given, stacked) {
   for (const key of ["min", "max", "beginAtZero", "labels", "suggestedMin", "suggestedMax", "offset"]) {
     if (given[key] !== undefined) out[key] = given[key];
   }
-  if (given.format && given.type !== "category") {
-    out.ticks.callback = (value) => (given.type === "logarithmic" && !isPowerTick(value) ? null : given.format(value));
-  }
+  if (given.format && given.type !== "category") out.ticks.callback = (value) => given.format(value);
   if (given.ticks) {
     out.afterBuildTicks = (scale) => { scale.ticks = given.ticks.map((value) => ({ value })); };
     out.ticks.autoSkip = false;
+  } else if (given.type === "logarithmic") {
+    out.afterDataLimits = (scale) => {
+      if (given.min === undefined) scale.min = roundDown(scale.min / 1.2);
+      if (given.max === undefined) scale.max = roundUp(scale.max * 1.2);
+    };
+    out.afterBuildTicks = (scale) => { scale.ticks = logarithmicTicks(scale.min, scale.max).map((value) => ({ value })); };
+  } else if (given.format === bytes) {
+    const step = (scale) => 2 ** Math.ceil(Math.log2(Math.max(8, scale.max) / 8));
+    out.afterDataLimits = (scale) => { scale.max = Math.max(1, Math.ceil(scale.max * 1.02 / step(scale))) * step(scale); };
+    out.afterBuildTicks = (scale) => {
+      scale.ticks = [];
+      for (let k = 0; k < 10 && k * step(scale) <= scale.max; ++k) scale.ticks.push({ value: k * step(scale) });
+    };
   }
   if (given.step) out.ticks.stepSize = given.step;
   return out;
 }
-// Of a logarithmic axis only 1, 10, 100, ... bear numbers.
-function isPowerTick(value) {
-  const power = Math.log10(value);
-  return Math.abs(power - Math.round(power)) < 1e-9;
+// 1, 2 or 5 times a power of ten, not above x or not below it.
+function roundDown(x) {
+  const power = 10 ** Math.floor(Math.log10(x) + 1e-9), rest = x / power + 1e-9;
+  return power * (rest >= 5 ? 5 : rest >= 2 ? 2 : 1);
+}
+function roundUp(x) {
+  const down = roundDown(x), first = down / 10 ** Math.floor(Math.log10(down) + 1e-9);
+  return down >= x * (1 - 1e-9) ? down : down * (first < 1.5 || first > 4 ? 2 : 2.5);
+}
+// Few powers of ten get 2 and 5 between them; of many, every second or third one stays.
+function logarithmicTicks(min, max) {
+  const low = Math.floor(Math.log10(min) - 1e-9), high = Math.ceil(Math.log10(max) + 1e-9), out = [];
+  const decades = Math.log10(max / min), stride = Math.ceil(decades / 9);
+  for (let power = low; power <= high; ++power) {
+    if (((power % stride) + stride) % stride !== 0) continue;
+    for (const digit of decades <= 2.5 ? [1, 2, 5] : [1]) {
+      const value = Number((digit * 10 ** power).toPrecision(3));
+      if (value >= min * (1 - 1e-9) && value <= max * (1 + 1e-9)) out.push(value);
+    }
+  }
+  return out;
 }
 
-// plot({title, note, x, y, curves, tall, tooltip(item) -> text, heading(items) -> text, bars})
+// Vertical lines with a word at their head: given.marks = [{x, label}].
+const marker = {
+  id: "marker",
+  afterDatasetsDraw(chart, _, options) {
+    const { ctx, chartArea: area, scales } = chart;
+    ctx.save();
+    ctx.font = "12px system-ui, sans-serif";
+    ctx.textBaseline = "top";
+    ctx.strokeStyle = ctx.fillStyle = themed("text");
+    let free = area.left;
+    for (const mark of list(options.marks)) {
+      const x = scales.x.getPixelForValue(mark.x);
+      ctx.globalAlpha = 0.45;
+      ctx.setLineDash([3, 3]);
+      ctx.beginPath();
+      ctx.moveTo(x, area.top);
+      ctx.lineTo(x, area.bottom);
+      if (x > area.left + 1) ctx.stroke();
+      const width = ctx.measureText(mark.label).width;
+      ctx.globalAlpha = 1;
+      const left = Math.min(x + 5, area.right - width);
+      if (left >= free) ctx.fillText(mark.label, left, area.top + 4);
+      if (left >= free) free = left + width + 6;
+    }
+    ctx.restore();
+  },
+};
+
+// plot({title, note, x, y, curves, marks, tall, tooltip(item) -> text, heading(items) -> text})
 function plot(given) {
   const canvas = element("canvas", { role: "img", "aria-label": given.title + ": " + given.x.title + ", " + given.y.title });
   const keys = element("ul", { class: "keys" });
@@ -77,7 +133,7 @@ function draw(entry) {
       interaction: { mode: given.nearest ? "nearest" : "index", intersect: false, axis: given.nearest ? "xy" : given.sideways ? "y" : "x" },
       scales: { x: axis(given.sideways ? given.y : given.x, stacked), y: axis(given.sideways ? given.x : given.y, stacked) },
       plugins: {
-        legend: { display: false },
+        legend: { display: false }, marker: { marks: given.marks },
         tooltip: {
           callbacks: {
             title: (items) => (given.heading ? given.heading(items) : given.x.title + " " + items[0].label),
@@ -87,6 +143,7 @@ function draw(entry) {
         },
       },
     },
+    plugins: given.marks ? [marker] : [],
   });
   hidden.forEach((gone, k) => { if (gone) entry.chart.setDatasetVisibility(k, false); });
   if (hidden.some((gone) => gone)) entry.chart.update();

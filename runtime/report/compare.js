@@ -45,7 +45,7 @@ function runsCard(runs) {
   const body = [
     lead("Every run of this page in a line. Runs with the same letter have the same model, or the same plan."),
     models.length > 1 ? notice("These runs are of " + models.length + " different models (letters A to " + letter(models.length - 1)
-      + "): their losses, speeds and memory are not to be compared with each other. Curves of scaling are drawn for each model by itself.") : null,
+      + "): their losses, speeds and memory are not to be compared with each other.") : null,
     models.length === 1 && plans.length > 1 ? paragraph("All runs are of one model, but have " + plans.length + " different plans; what differs in their configurations stands below.") : null,
     table(["run", "model", "plan", "ranks", "stage", "parameters", "steps", "loss", "step time", "tokens/s", "peak memory", "problems"], rows, { label: "runs" }),
   ];
@@ -113,7 +113,7 @@ function scaleCard(scale, id) {
   const bars = [{ label: "a step", color: 0, kind: "bars", data: done.map((r) => r.step_seconds ?? null) }];
   if (hasNumbers(exposed)) bars.push({ label: "of it exposed communication", color: 3, kind: "bars", data: exposed.map((v) => v ?? null) });
   if (hasNumbers(predicted)) bars.push({ label: "predicted", color: 6, kind: "bars", data: predicted.map((v) => v ?? null) });
-  body.push(plot({ title: "Seconds of a step", x: { type: "category", title: "run", labels }, y: { title: "seconds", format: (n) => plain(n), beginAtZero: true },
+  body.push(plot({ title: "Time of a step", note: "of the slowest rank, the median", x: { type: "category", title: "run", labels }, y: { title: "time", format: seconds, beginAtZero: true },
     curves: bars, tooltip: (i) => i.dataset.label + ": " + seconds(i.parsed.y), heading: (items) => items[0].label }));
   if (!hasNumbers(exposed)) body.push(paragraph("This sweep does not say how much communication was exposed.", "muted"));
   const wire = (r, side) => {
@@ -124,35 +124,44 @@ function scaleCard(scale, id) {
     curves: ["planned", "measured"].map((side, k) => ({ label: side, color: k === 0 ? 6 : 0, kind: "bars", data: done.map((r) => wire(r, side) ?? null) })),
     heading: (items) => items[0].label }));
   body.push(table(["run", "hosts", "step", "tokens/s", "efficiency", "exposed", "sent, planned", "sent, measured", "bus bandwidth", "predicted step", "error"],
-    done.map((r, k) => [labels[k], exactly(r.hosts), exactly(r.step_seconds), exactly(r.tokens_per_second), percent(r.efficiency), exactly(exposed[k]),
+    done.map((r, k) => [labels[k], exactly(r.hosts), seconds(r.step_seconds), plain(r.tokens_per_second, 5), percent(r.efficiency), seconds(exposed[k]),
       bytes(wire(r, "planned")), bytes(wire(r, "measured")), isNumber(r.bus_bandwidth) ? decimal(r.bus_bandwidth, "B/s") : "–",
-      exactly(predicted[k]), signedPercent(r.prediction_error)]), { label: "scaling" }));
+      seconds(predicted[k]), signedPercent(r.prediction_error)]), { label: "scaling" }));
   body.push(paragraph("Folder " + scale.folder + ", configuration " + exactly(scale.config) + ", launch " + (typeof scale.launch === "string" ? scale.launch : JSON.stringify(scale.launch ?? null)) + ".", "muted small"));
   return card(id, "Scaling" + (data.scales.length > 1 ? ": " + scale.folder : ""), body);
 }
 
-// From runs of one model on several rank counts, whoever launched them.
+// Curves of runs that differ in ranks and stage alone: run.scaling_key. What several runs with the
+// same of both show is their median; of different plans only the first one's runs count.
+function scalingSeries(members) {
+  const lost = [];
+  const series = [...groupsBy(members, stageOf).entries()].map(([stage, all]) => ({
+    label: stage === undefined ? "stage not known" : "stage " + stage,
+    rows: [...groupsBy(all, (run) => run.ranks).entries()].sort((a, b) => a[0] - b[0]).map(([ranks, same]) => {
+      const runs = same.filter((run) => run.plan_hash === same[0].plan_hash);
+      lost.push(...same.filter((run) => !runs.includes(run)));
+      return { ranks, runs, speed: median(runs.map(tokensPerSecond)), seconds: median(runs.map(stepSeconds)) };
+    }) }));
+  for (const { rows } of series) {
+    for (const row of rows) row.efficiency = row.speed / row.ranks / (rows[0].speed / rows[0].ranks);
+  }
+  return { series, lost };
+}
+
+// Of all runs of the page, whoever launched them; those of one sweep alone have their card already.
 function runScalingCards(runs) {
   const out = [];
-  for (const members of groupsBy(runs, (run) => run.model_key).values()) {
-    const known = members.filter((run) => run.ranks && isNumber(tokensPerSecond(run)));
-    const series = [...groupsBy(known, (run) => stageOf(run)).entries()].map(([stage, all]) => ({
-      label: stage === undefined ? "stage not known" : "stage " + stage,
-      rows: [...groupsBy(all, (run) => run.ranks).entries()].sort((a, b) => a[0] - b[0]).map(([ranks, same]) => ({
-        ranks, runs: same, speed: median(same.map(tokensPerSecond)), seconds: median(same.map(stepSeconds)) })) }));
-    const smallest = Math.min(...known.map((run) => run.ranks));
-    if (new Set(known.map((run) => run.ranks)).size < 2) continue;
-    const baseOf = (rows) => rows[0].ranks === smallest ? rows[0] : series.map((s) => s.rows[0]).find((r) => r.ranks === smallest);
-    for (const s of series) {
-      const base = baseOf(s.rows);
-      for (const row of s.rows) row.efficiency = row.speed / row.ranks / (base.speed / base.ranks);
-    }
-    const id = "scaling-" + out.length;
-    out.push(card(id, "Scaling by ranks" + (out.length ? " (" + (out.length + 1) + ")" : ""),
-      lead("The runs of one model on several rank counts: tokens a second should rise along the dashed line."),
+  const known = runs.filter((run) => run.scaling_key && run.ranks && isNumber(tokensPerSecond(run)));
+  for (const members of groupsBy(known, (run) => run.scaling_key).values()) {
+    if (new Set(members.map((run) => run.ranks)).size < 2) continue;
+    if (members[0].sweep && members.every((run) => run.sweep === members[0].sweep)) continue;
+    const { series, lost } = scalingSeries(members);
+    out.push(card("scaling-" + out.length, "Scaling by ranks" + (out.length ? " (" + (out.length + 1) + ")" : ""),
+      lead("Runs that differ in ranks and stage alone, as the table names them: tokens a second should rise along the dashed line."),
+      lost.length ? notice("Left out, for their plans are not those of the runs beside them: " + lost.map(runName).join(", ") + ".") : null,
       scalingPlots(series, "weak"),
-      table(["ranks and stage", "runs", "step, median", "tokens/s", "efficiency"], series.flatMap((s) => s.rows.map((r) => [
-        r.ranks + (r.ranks === 1 ? " rank, " : " ranks, ") + s.label, r.runs.map(runName).join(", "), exactly(r.seconds), exactly(r.speed), percent(r.efficiency)])), { label: "scaling" })));
+      table(["ranks and stage", { text: "runs", kind: "text" }, "step, median", "tokens/s", "efficiency"], series.flatMap((s) => s.rows.map((r) => [
+        r.ranks + (r.ranks === 1 ? " rank, " : " ranks, ") + s.label, { text: r.runs.map(runName).join(", "), kind: "text wrap" }, seconds(r.seconds), plain(r.speed, 5), percent(r.efficiency)])), { label: "scaling" })));
   }
   return out;
 }
@@ -164,12 +173,12 @@ function predictionCard(runs) {
   if (!known.length) return card("prediction", "Prediction", body);
   const errors = known.map((run) => Math.abs(run.prediction.error));
   body.push(tiles([[percent(median(errors)), "median error"], [percent(Math.max(...errors)), "largest error"], [known.length, known.length === 1 ? "run" : "runs"]]),
-    plot({ title: "Seconds of a step, predicted and measured", x: { type: "category", title: "run", labels: known.map(runName) },
-      y: { title: "seconds", format: (n) => plain(n), beginAtZero: true },
+    plot({ title: "Time of a step, predicted and measured", x: { type: "category", title: "run", labels: known.map(runName) },
+      y: { title: "time", format: seconds, beginAtZero: true },
       curves: [["predicted", "predicted_seconds", 6], ["measured", "measured_seconds", 0]].map(([label, key, c]) => ({ label, color: c, kind: "bars", data: known.map((run) => run.prediction[key]) })),
       tooltip: (i) => i.dataset.label + ": " + seconds(i.parsed.y), heading: (items) => items[0].label }),
-    table(["run", "predicted", "measured", "error", "of it compute", "communication", "exposed", "steps compared"],
-      known.map((run) => [run.label, exactly(run.prediction.predicted_seconds), exactly(run.prediction.measured_seconds), signedPercent(run.prediction.error),
+    table(["run", "predicted, s", "measured, s", "error", "of it compute", "communication", "exposed", "steps compared"],
+      known.map((run) => [run.label, nanoseconds(run.prediction.predicted_seconds), nanoseconds(run.prediction.measured_seconds), signedPercent(run.prediction.error),
         seconds(at(run, "prediction", "seconds", "compute")), seconds(at(run, "prediction", "seconds", "communication")),
         seconds(at(run, "prediction", "seconds", "exposed_communication")), exactly(run.prediction.steps)]), { label: "prediction" }));
   return card("prediction", "Prediction error", body);

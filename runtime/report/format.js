@@ -7,6 +7,8 @@ const at = (x, ...keys) => keys.reduce((here, key) => object(here)[key], x);
 const plain = (x, digits = 3) =>
   isNumber(x) ? Number(x.toPrecision(digits)).toLocaleString("en-US", { maximumFractionDigits: 12 }) : "–";
 const whole = (x) => (isNumber(x) ? Math.round(x).toLocaleString("en-US") : "–");
+// Seconds in full, to the nanosecond that clocks tell: a mean of two of them has digits beyond it.
+const nanoseconds = (x) => (isNumber(x) ? String(Number(x.toFixed(9))) : "–");
 // As it stands in the data: every digit.
 const exactly = (x) => (x === null || x === undefined ? "–" : String(x));
 function scaled(x, units, base, digits = 3) {
@@ -31,11 +33,11 @@ const percent = (x, digits = 3) => (isNumber(x) ? plain(100 * x, digits) + " %" 
 const signedPercent = (x) => (isNumber(x) ? (x > 0 ? "+" : "") + plain(100 * x, 3) + " %" : "–");
 const words = (name) => name.replaceAll("_", " ");
 
-// element("p", {class: "muted"}, "text", child, ...): null children are left out.
+// element("p", {class: "muted"}, "text", child, [child, ...], ...): null children are left out.
 function element(name, attributes, ...children) {
   const out = document.createElement(name);
   for (const [key, value] of Object.entries(attributes || {})) out.setAttribute(key, value);
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined) out.append(child instanceof Node ? child : String(child));
   }
   return out;

@@ -188,7 +188,10 @@ LiveBytes live_bytes(const Plan& plan) {
     }
     const Program& program = plan.program(run.program);
     const auto first = static_cast<int64_t>(out.bytes.size());
-    LiveProgram live{program.name, first, static_cast<int64_t>(program.steps.size()), 1, 0};
+    LiveProgram live;
+    live.name = program.name;
+    live.first = first;
+    live.steps = static_cast<int64_t>(program.steps.size());
     const std::vector<Buffer> all = buffers(plan, program);
     std::vector<ByCategory> now(program.steps.size(), persistent);
     for (const Buffer& b : all) {
@@ -202,6 +205,8 @@ LiveBytes live_bytes(const Plan& plan) {
       out.steps.push_back(
           fmt::format("{} ({})", program.steps[i].name, op_name(program.steps[i].op)));
       live.peak_bytes = std::max(live.peak_bytes, sum(now[i]));
+      if (program.steps[i].backward && live.backward < 0)
+        live.backward = first + static_cast<int64_t>(i);
       if (sum(now[i]) <= out.peak_bytes) continue;
       out.peak_bytes = sum(now[i]);
       out.peak_position = first + static_cast<int64_t>(i);

@@ -24,6 +24,7 @@ struct Holder {
 struct LiveProgram {
   std::string name;
   int64_t first = 0, steps = 0;  // list positions
+  int64_t backward = -1;         // that of its first backward step, or -1
   int64_t runs = 1;              // in a training step
   int64_t peak_bytes = 0;
 };

@@ -40,6 +40,7 @@ Json live_json(const Plan& plan) {
     out["programs"].push_back({{"name", p.name},
                                {"first", p.first},
                                {"steps", p.steps},
+                               {"backward", p.backward >= 0 ? Json(p.backward) : Json()},
                                {"runs", p.runs},
                                {"peak_bytes", p.peak_bytes},
                                {"planned_peak_bytes", plan.program(p.name).live_bytes_peak}});

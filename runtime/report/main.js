@@ -8,8 +8,23 @@ function nameRuns(runs) {
   }
 }
 
-function chapters(run) {
-  return [settingsCard(run), lossCard(run), memoryCard(run), liveCard(run), trafficCard(run), timeCard(run), wallCard(run)];
+// The run in a line of figures, above everything.
+function summaryOf(run) {
+  const steps = object(run.steps), last = list(steps.loss).length - 1, rank = object(list(run.rank_table)[0]);
+  const known = list(at(run, "wall", "generations")).filter((g) => g.placement), newest = known.filter((g) => isNumber(g.year)).pop();
+  const sent = at(run, "wall", "work", "link_bytes");
+  return [tiles([
+    run.ranks ? [run.ranks, run.ranks === 1 ? "rank" : "ranks"] : null,
+    last >= 0 ? [plain(steps.loss[last], 5), "loss at step " + steps.step[last]] : null,
+    [seconds(stepSeconds(run)), "a step"], [decimal(tokensPerSecond(run)), "tokens/s"],
+    [bytes(at(rank, "measured", "memory", "peak")), "arena of a rank, measured"],
+    isNumber(sent) ? [bytes(sent), "sent by a rank and step"] : null,
+    newest ? [newest.placement.wall === "dram" ? "DRAM" : newest.placement.wall, "the wall on " + newest.name] : null,
+  ].filter((entry) => entry && entry[0] !== "–")), problemsOf(run)];
+}
+
+function chapters(run, oneOfMany) {
+  return [settingsCard(run, oneOfMany), lossCard(run), memoryCard(run), liveCard(run), trafficCard(run), timeCard(run), wallCard(run)];
 }
 
 function start() {
@@ -22,9 +37,10 @@ function start() {
   document.getElementById("footer").textContent = "Made by: " + list(data.command).join(" ");
 
   const content = document.getElementById("content");
-  const general = [runsCard(runs), ...scales.map((scale, k) => scaleCard(scale, "scale-" + k)), ...runScalingCards(runs)];
+  const general = [...(runs.length > 1 ? [runsCard(runs)] : []), ...scales.map((scale, k) => scaleCard(scale, "scale-" + k)), ...runScalingCards(runs)];
   if (data.cluster) general.push(predictionCard(runs));
   const one = element("div", { id: "run" });
+  if (runs.length === 1) document.getElementById("summary").append(...summaryOf(runs[0]).filter((part) => part));
   content.append(...general);
   if (runs.length > 1) {
     const select = element("select", { id: "chosen" }, runs.map((run, k) => element("option", { value: String(k) }, run.label)));
@@ -34,7 +50,7 @@ function start() {
   content.append(one);
 
   function show(k) {
-    one.replaceChildren(...(runs[k] ? chapters(runs[k]) : [notice("There is no run folder to show.")]));
+    one.replaceChildren(...(runs[k] ? chapters(runs[k], runs.length > 1) : [notice("There is no run folder to show.")]));
     drawPlots();
   }
   show(0);

@@ -106,7 +106,6 @@ Json parts_of(const Plan& plan) {
   for (const ProgramRun& run : training_step(plan.micro_steps, plan.probes, curvature)) {
     const Program& program = plan.program(run.program);
     for (const Step& step : program.steps) {
-      if (step.stream == Stream::kCommunication) continue;
       if (step.op != Op::kChunked) {
         count(step, 1, parts);
         continue;

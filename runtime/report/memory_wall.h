@@ -50,7 +50,8 @@ struct OnHardware {
 OnHardware place_on(const Generation& generation, const RankWork& work);
 
 // What kinds of steps there are in a training step, with their FLOPs and bytes, most bytes first:
-// [{"name", "flops", "dram_bytes", "calls"}]. Bodies of chunked steps count by what is in them.
+// [{"name", "flops", "dram_bytes", "calls"}]; their bytes add up to the step's. Bodies of chunked
+// steps count by what is in them.
 nlohmann::ordered_json parts_of(const Plan& plan);
 
 // {"work", "parts", "generations": [{..., "placement": {...}}], "trends"}

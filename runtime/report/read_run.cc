@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -15,6 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
+
+constexpr int64_t kMostResidentRanks = 8;
 
 std::optional<std::string> contents(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -38,7 +41,8 @@ void read_environment(ReportedRun& run) {
   if (ranks.is_number_integer() && ranks.get<int64_t>() > 0) run.ranks = ranks.get<int64_t>();
 }
 
-// "plan        NAME, HASH" and "transport   MPI" of plan.txt's first lines.
+// "plan        NAME, HASH" and "ranks       2, ..." of plan.txt's first lines. The environment's
+// count of ranks goes first.
 void read_plan(ReportedRun& run) {
   std::ifstream file(run.folder + "/plan.txt");
   if (!file) {
@@ -50,8 +54,8 @@ void read_plan(ReportedRun& run) {
     if (line.starts_with("plan ") && comma != std::string::npos) {
       run.plan_hash = line.substr(comma + 2);
     }
-    if (line.starts_with("transport ") && line.ends_with(name_of(Transport::kSharedMemory))) {
-      run.transport = Transport::kSharedMemory;
+    if (line.starts_with("ranks ") && run.ranks == 0) {
+      run.ranks = std::max(0LL, std::atoll(line.c_str() + std::string_view("ranks ").size()));
     }
   }
   if (run.plan_hash.empty()) run.problems.push_back("plan.txt is damaged: it names no plan");
@@ -97,7 +101,7 @@ std::vector<Json> read_lines(const std::string& folder, const std::string& name,
   }
   if (torn) problems.push_back(name + " ends within a line: the run was cut off; left out");
   if (index > kMostLines) {
-    problems.push_back(fmt::format("{} has {} lines, of which every {}th is shown", name, index,
+    problems.push_back(fmt::format("{} has {} lines, of which one in {} is shown", name, index,
                                    (count + kMostLines - 1) / kMostLines));
   }
   return out;
@@ -143,7 +147,9 @@ Json columns_of(const std::vector<Json>& lines) {
     }
   }
   for (const char* key : kPlain) out[key] = Json::array();
-  for (const char* key : {"memory_peak", "rss_anon", "wire_bytes"}) out[key] = Json::array();
+  for (const char* key : {"memory_peak", "rss_anon", "wire_bytes", "hessian_trace"}) {
+    out[key] = Json::array();
+  }
   out["seconds"] = Json::object();
   for (const std::string& name : seconds) out["seconds"][name] = Json::array();
   for (const Json& line : lines) {
@@ -151,9 +157,28 @@ Json columns_of(const std::vector<Json>& lines) {
     out["memory_peak"].push_back(at_path(line, {"measured", "memory", "peak"}));
     out["rss_anon"].push_back(at_path(line, {"measured", "memory", "rss_anon"}));
     out["wire_bytes"].push_back(sum_of_wire_bytes(line, "measured"));
+    out["hessian_trace"].push_back(at_path(line, {"hessian", "trace"}));
     for (const std::string& name : seconds) {
       out["seconds"][name].push_back(at_path(line, {"measured", "seconds", name.c_str()}));
     }
+  }
+  return out;
+}
+
+// Measured bytes of the arena and of the whole process: the lines on both sides of each change.
+Json resident_of(const std::vector<Json>& lines) {
+  Json out = {{"step", Json::array()}, {"arena", Json::array()}, {"process", Json::array()}};
+  const auto bytes = [](const Json& line) {
+    return std::pair{at_path(line, {"measured", "memory", "peak"}),
+                     at_path(line, {"measured", "memory", "rss_anon"})};
+  };
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const auto here = bytes(lines[i]);
+    const bool inside = i > 0 && i + 1 < lines.size();
+    if (inside && bytes(lines[i - 1]) == here && bytes(lines[i + 1]) == here) continue;
+    out["step"].push_back(lines[i]["step"]);
+    out["arena"].push_back(here.first);
+    out["process"].push_back(here.second);
   }
   return out;
 }
@@ -221,6 +246,7 @@ void read_metrics(ReportedRun& run, WarmUp warm_up) {
                               {"measured", at_path(lines.back(), {"measured"})},
                               {"traffic_as_planned", as_planned},
                               {"typical", typical_of(lines, warm_up(count))}});
+    if (rank < kMostResidentRanks) run.rank_table.back()["resident"] = resident_of(lines);
     if (!run.steps.is_null()) continue;
     run.steps = columns_of(lines);
     run.steps["rank"] = rank;

@@ -7,8 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "runtime/base/collective.h"
-
 namespace memwall {
 
 struct ReportedRun {
@@ -17,8 +15,7 @@ struct ReportedRun {
   std::string config_text;  // config.textproto
   int64_t ranks = 0;        // 0: nothing says how many
   std::string plan_hash;    // as plan.txt has it, or ""
-  Transport transport = Transport::kMpi;
-  int64_t last_step = 0;  // of the rank whose steps are shown
+  int64_t last_step = 0;    // of the rank whose steps are shown
 
   // environment.json, or null.
   nlohmann::ordered_json environment;
@@ -26,8 +23,9 @@ struct ReportedRun {
   // first rank that has a file, numbers as they stand there; null where a line lacks one.
   nlohmann::ordered_json steps;
   // One of each rank: {"rank", "lines", "last_step", "planned", "measured" (of the last line),
-  // "traffic_as_planned" (lines), "typical": {"step_seconds", "tokens_per_second", "utilisation",
-  // "seconds": {...}}}: medians of the lines after the warm-up.
+  // "traffic_as_planned" (lines), "resident": {"step", "arena", "process"} (columns of measured
+  // bytes where they change, and of the last line; of few ranks), "typical": {"step_seconds",
+  // "tokens_per_second", "utilisation", "seconds": {...}}}: medians of the lines after the warm-up.
   nlohmann::ordered_json rank_table = nlohmann::ordered_json::array();
   nlohmann::ordered_json validation = nlohmann::ordered_json::array();  // lines
 };

@@ -1,5 +1,7 @@
 // The chapters of one run.
-const kSplit = ["compute", "communication", "exposed_communication", "wait", "input", "update"];
+// The parts of a step, which add up to it, and their colours; what is measured beside them.
+const kParts = { compute: 0, update: 2, progress: 5, exposed_communication: 3, wait: 1, input: 7, other: 6 };
+const kBeside = ["communication", "micro_steps"];
 const kCollectives = ["all_gather", "reduce_scatter", "all_reduce"];
 
 const card = (id, title, ...body) => element("section", { class: "card", id }, element("h2", null, title), body);
@@ -11,7 +13,7 @@ function problemsOf(run) {
   return found.length ? notice("This run folder is incomplete, or not what it seems. The rest is shown.", bullets(found)) : null;
 }
 
-function settingsCard(run) {
+function settingsCard(run, oneOfMany) {
   const environment = object(run.environment);
   const plan = object(run.plan), machine = object(environment.machine);
   const rows = [
@@ -27,10 +29,10 @@ function settingsCard(run) {
     lead("What was trained, on what: this run has " + (plan.parameters ? decimal(plan.parameters) + " parameters on " : "")
       + (run.ranks || "an unknown number of") + (run.ranks === 1 ? " rank" : " ranks")
       + (plan.zero_stage !== undefined ? ", ZeRO stage " + plan.zero_stage : "") + "."),
-    problemsOf(run),
+    oneOfMany ? problemsOf(run) : null,
     tiles([
       plan.parameters ? [decimal(plan.parameters), "parameters"] : null,
-      run.ranks ? [run.ranks, run.ranks === 1 ? "rank" : "ranks"] : null,
+      oneOfMany && run.ranks ? [run.ranks, run.ranks === 1 ? "rank" : "ranks"] : null,
       plan.zero_stage !== undefined ? [plan.zero_stage, "ZeRO stage"] : null,
       plan.transport ? [words(String(plan.transport).toLowerCase()), "transport"] : null,
       at(run, "wall", "precision") ? [run.wall.precision, "precision"] : null,
@@ -68,8 +70,9 @@ function lossCard(run) {
       ["grad_norm", "Gradient norm", "global norm, before clipping", { title: "norm" }],
       ["lr", "Learning rate", "as the schedule gave it", { title: "learning rate", format: (n) => plain(n) }],
     ];
+    small.push(["hessian_trace", "Trace of the Hessian", "an estimate from this batch, where curvature was measured", { title: "trace", format: (n) => decimal(n) }]);
     if (list(steps.loss_scale).some((s) => s !== 1)) {
-      small.push(["loss_scale", "Loss scale", "doubles after clean steps, falls on overflow", { title: "scale", format: (n) => decimal(n) }]);
+      small.push(["loss_scale", "Loss scale", "doubles after clean steps, falls on overflow", { type: "logarithmic", title: "scale", format: (n) => decimal(n) }]);
     }
     body.push(element("div", { class: "plots two" }, small.filter(([k]) => hasNumbers(steps[k])).map(([k, title, note, y], i) =>
       plot({ title, note, x: stepAxis(x), y, curves: [{ label: title, data: points(x, steps[k]), color: 2 + i, kind: "line" }],
@@ -85,6 +88,21 @@ function lossCard(run) {
   return card("loss", "Loss and validation", body);
 }
 
+// Measured bytes of each rank, step by step.
+function residentPlot(ranks) {
+  const shown = ranks.filter((r) => hasNumbers(at(r, "resident", "arena")));
+  if (!shown.length) return null;
+  const of = (r, key) => points(r.resident.step, r.resident[key]);
+  const planned = Math.max(...shown.map((r) => at(r, "planned", "memory", "peak")).filter(isNumber)), end = Math.max(...shown.map((r) => r.last_step));
+  return plot({ title: "Measured bytes over the run, by rank", note: "resident pages of the arena, and anonymous pages of the whole process"
+      + (shown.length < ranks.length ? "; of the first " + shown.length + " ranks" : ""),
+    x: { type: "linear", title: "training step", min: 0, suggestedMax: end, format: whole }, y: { title: "bytes a rank", format: bytes, beginAtZero: true },
+    curves: [...shown.map((r, k) => ({ label: "rank " + r.rank + ", whole process", color: k, kind: "line", data: of(r, "process"), dots: "none" })),
+             ...shown.map((r, k) => ({ label: "rank " + r.rank + ", arena", color: k, kind: "line", dashed: true, data: of(r, "arena") })),
+             ...(Number.isFinite(planned) ? [{ label: "planned peak of the arena", color: 9, kind: "line", data: [{ x: 0, y: planned }, { x: end, y: planned }] }] : [])],
+    heading: (items) => "step " + items[0].parsed.x });
+}
+
 function memoryCard(run) {
   const ranks = list(run.rank_table);
   const body = [lead("Each pair of figures below, planned before launch and measured by the kernel, should be the same to the byte; what lies outside the arena is named line by line.")];
@@ -97,7 +115,7 @@ function memoryCard(run) {
     [bytes(at(first, "planned", "memory", "peak")), "planned peak, rank " + first.rank],
     [bytes(at(first, "measured", "memory", "peak")), "measured peak, rank " + first.rank],
     [same ? "yes" : "no", "planned = measured on all ranks"],
-    [bytes(at(first, "measured", "memory", "rss_anon")), "whole process"],
+    [bytes(at(first, "measured", "memory", "rss_anon")), "whole process, rank " + first.rank],
   ]));
   if (!same) {
     body.push(notice("Planned and measured differ on a rank. After a resume the programs run so far differ from those of a whole run; else this is worth a report."));
@@ -111,6 +129,7 @@ function memoryCard(run) {
              { label: "measured peak of the arena", color: 9, kind: "points", stack: "measured", shape: "rectRot",
                data: ranks.map((r, k) => ({ x: labels[k], y: at(r, "measured", "memory", "peak") })) }],
     heading: (items) => items[0].label }));
+  body.push(residentPlot(ranks));
   const numbers = (value) => ({ text: whole(value) });
   body.push(table(["bytes", ...labels],
     [...categories.map((c) => [words(c) + ", planned at the peak", ...ranks.map((r) => numbers(at(r, "planned", "memory", c)))]),
@@ -127,6 +146,13 @@ function memoryCard(run) {
   return card("memory", "Memory, planned and measured", body);
 }
 
+// Where a program begins, and its backward part.
+function programMarks(p, named) {
+  const plain = p.name.startsWith("update") ? "update" : "forward";
+  const backward = isNumber(p.backward) && p.backward > p.first ? [{ x: p.backward, label: "backward" }] : [];
+  return [{ x: p.first, label: named ? words(p.name) : plain }, ...backward];
+}
+
 function liveCard(run) {
   const live = object(run.live);
   if (!list(live.position).length) {
@@ -139,21 +165,26 @@ function liveCard(run) {
   const programAt = (p) => programs.filter((g) => g.first <= p).pop() || { name: "", first: 0 };
   const peak = { x: live.peak_position, y: live.peak_bytes };
   const total = live.peak_bytes;
+  const resident = at(list(run.rank_table)[0], "measured", "memory", "peak");
+  const measured = isNumber(resident) ? [{ label: "resident pages of the arena, measured", color: 9, kind: "line", dashed: true, stack: "measured",
+    data: [0, live.positions - 1].map((x) => ({ x, y: resident })) }] : [];
   const holders = list(live.holders).map((h) => [h.name, { text: words(h.category), kind: "text" }, whole(h.bytes), bytes(h.bytes),
-    percent(h.bytes / total), { text: h.persistent ? "always" : "steps " + h.first + " to " + h.last, kind: "text" }]);
+    percent(h.bytes / total), { text: h.persistent ? "always" : h.first === h.last ? "step " + h.first : "steps " + h.first + " to " + h.last, kind: "text" }]);
   const others = object(live.other_holders);
   if (others.count) holders.push([others.count + " smaller ones", "", whole(others.bytes), bytes(others.bytes), percent(others.bytes / total), ""]);
   return card("live", "Memory over a step",
-    lead("Activations pile up through forward and melt away in backward; what stays flat is held for the whole run. The peak is at step "
-      + live.peak_position + " of " + live.positions + ", " + live.peak_step + ", with " + bytes(total) + "."),
+    lead("From left to right, what the arena holds while the plan's steps run; what stays flat is held for the whole run. The most, "
+      + bytes(total) + ", is alive at step " + live.peak_position + " of " + live.positions + ", " + live.peak_step + "."),
     plot({
-      title: "Live bytes by category along the plan's steps", note: programs.map((p) => p.name
+      title: "Planned live bytes by category, along the plan's steps", note: "the same on every rank; " + programs.map((p) => p.name
         + (p.runs > 1 ? " (runs " + p.runs + " times)" : "") + ": steps " + p.first + " to " + (p.first + p.steps - 1)).join("; "),
       tall: true, stacked: true, x: { type: "linear", title: "step of the plan", min: 0, max: live.positions - 1, format: whole },
-      y: { title: "live bytes a rank", format: bytes, beginAtZero: true },
+      y: { title: "live bytes a rank", format: bytes, beginAtZero: true, suggestedMax: 1.12 * total },  // room for words
       curves: [...held.map((c, k) => ({ label: words(c), data: points(live.position, live.bytes[c]), color: data.categories.indexOf(c),
                                         kind: "area", first: k === 0, stepped: true, order: 1, stack: "live" })),
-               { label: "peak", data: [peak], color: 9, kind: "points", shape: "triangle", stack: "peak" }],
+               { label: "peak", data: [peak], color: 9, kind: "points", shape: "triangle", stack: "peak" },
+               ...measured],
+      marks: programs.flatMap((p) => programMarks(p, programs.length > 2)),
       heading: (items) => {
         const p = items[0].parsed.x, k = live.position.indexOf(p);
         return "step " + p + ", " + programAt(p).name + (k >= 0 ? ": " + live.steps[k] : "");
@@ -183,7 +214,7 @@ function trafficCard(run) {
     ...["calls", "payload_bytes", "wire_bytes"].flatMap((k) => ["planned", "measured"].map((side) => whole(at(r, side, "traffic", c, k))))]));
   return card("traffic", "Traffic by collective", intro,
     tiles([[bytes(sum(r0, "planned")), "planned, rank " + r0.rank], [bytes(sum(r0, "measured")), "measured, rank " + r0.rank],
-           [equal + " of " + lines, "lines as planned"]]),
+           [equal + " of " + lines, "lines of metrics as planned"]]),
     equal < lines ? notice("Some lines' traffic is not what was planned for their step.") : null,
     plot({ title: "Bytes sent a step by rank " + r0.rank, note: "scalars of all_reduce are a few bytes", x: { type: "category", title: "collective", labels: kCollectives.map(words) },
            y: { title: "bytes sent", format: bytes, beginAtZero: true },
@@ -193,32 +224,46 @@ function trafficCard(run) {
     table(["of the last step", "calls, planned", "measured", "payload, planned", "measured", "sent, planned", "measured"], rows, { label: "traffic", high: rows.length > 14 }));
 }
 
+// How much of the time of transfers compute hid: between 0 and 1.
+function hiddenShare(split) {
+  const all = object(split).communication, exposed = object(split).exposed_communication;
+  return all > 0 && isNumber(exposed) ? Math.max(0, 1 - exposed / all) : undefined;
+}
+
 function timeCard(run) {
   const steps = object(run.steps), x = list(steps.step), split = object(steps.seconds);
   const ranks = list(run.rank_table), typical = object(at(ranks[0], "typical"));
   if (!hasNumbers(steps.step_seconds)) return card("time", "Time of a step", lead("Where a step's seconds go."), notice("No step with its seconds is in the run folder."));
-  const known = kSplit.filter((k) => hasNumbers(split[k])), missing = kSplit.filter((k) => !known.includes(k));
-  const shown = [...known, ...Object.keys(split).filter((k) => !kSplit.includes(k) && k !== "total" && hasNumbers(split[k]))];
-  const labels = ranks.map((r) => "rank " + r.rank);
+  const parts = Object.keys(kParts).filter((k) => hasNumbers(split[k])), missing = Object.keys(kParts).filter((k) => !parts.includes(k));
+  const rows = [...parts, ...kBeside.filter((k) => hasNumbers(split[k]))];
+  const labels = ranks.map((r) => "rank " + r.rank), hidden = hiddenShare(typical.seconds);
+  const told = { title: "time", format: seconds, beginAtZero: true };
+  const tell = (item) => item.dataset.label + ": " + seconds(item.parsed.y);
+  const sorted = steps.step_seconds.filter(isNumber).sort((a, b) => a - b), most = sorted[Math.floor(0.95 * (sorted.length - 1))];
+  const cut = sorted.length > 4 && sorted[sorted.length - 1] > 4 * most;
+  const left = typical.left_out === 1 ? "the first line, which touches memory and loads" : "the first " + typical.left_out + " lines, which touch memory and load";
   return card("time", "Time of a step",
-    lead("A step should take the same time again and again, most of it compute; exposed communication is what compute does not hide, wait is for slower ranks."),
-    tiles([[seconds(typical.step_seconds), "a step, the median"], [decimal(typical.tokens_per_second), "tokens a second, all ranks"],
+    lead("Colours add up to the step: the more of it is compute, the better; exposed communication is what compute did not hide, and wait is for slower ranks."),
+    tiles([[seconds(typical.step_seconds), "a step, the median"], [decimal(typical.tokens_per_second), "tokens/s of all ranks"],
            isNumber(typical.utilisation) ? [percent(typical.utilisation), "of peak FLOP/s"] : null,
-           isNumber(at(typical, "seconds", "exposed_communication")) ? [percent(typical.seconds.exposed_communication / typical.step_seconds), "exposed communication"] : null]),
-    paragraph("Medians leave out the first " + typical.left_out + " lines, which touch memory and load libraries.", "muted small"),
+           isNumber(at(typical, "seconds", "compute")) ? [percent(typical.seconds.compute / typical.step_seconds), "compute"] : null,
+           isNumber(at(typical, "seconds", "exposed_communication")) ? [percent(typical.seconds.exposed_communication / typical.step_seconds), "exposed communication"] : null,
+           isNumber(hidden) ? [percent(hidden), "of transfers hidden"] : null]),
+    paragraph("Medians leave out " + left + " libraries.", "muted small"),
     missing.length ? notice("This run's metrics do not hold measured.seconds." + missing.join(", ") + ": they were made without these clocks.") : null,
-    plot({ title: "Seconds of each step", note: "rank " + steps.rank, x: stepAxis(x), y: { title: "seconds", format: (n) => plain(n), beginAtZero: true },
-           curves: [{ label: "whole step", data: points(x, steps.step_seconds), color: 9, kind: "line" },
-                    ...shown.map((k, i) => ({ label: words(k), data: points(x, split[k]), color: i, kind: "line" }))],
-           tooltip: (item) => item.dataset.label + ": " + seconds(item.parsed.y), heading: (items) => "step " + items[0].parsed.x }),
-    shown.length ? plot({ title: "The parts of a step, by rank", note: "medians; parts may overlap, communication with compute most of all",
-      x: { type: "category", title: "rank", labels }, y: { title: "seconds", format: (n) => plain(n), beginAtZero: true },
-      curves: shown.map((k, i) => ({ label: words(k), color: i, kind: "bars", data: ranks.map((r) => at(r, "typical", "seconds", k) ?? null) })),
-      tooltip: (item) => item.dataset.label + ": " + seconds(item.parsed.y), heading: (items) => items[0].label }) : null,
+    plot({ title: "Each step", note: "rank " + steps.rank + (cut ? "; cut off at the top are steps more than four times as long as most" : ""), stacked: true, x: stepAxis(x),
+           y: cut ? { ...told, max: 4 * most } : told,
+           curves: [...parts.map((k, i) => ({ label: words(k), data: points(x, split[k]), color: kParts[k], kind: "area", first: i === 0, stack: "parts", order: 1 })),
+                    { label: "whole step", data: points(x, steps.step_seconds), color: 9, kind: "line", dots: "none", stack: "step" }],
+           tooltip: tell, heading: (items) => "step " + items[0].parsed.x }),
+    parts.length ? plot({ title: "The parts of a step, by rank", note: "medians", stacked: true, x: { type: "category", title: "rank", labels }, y: told,
+      curves: parts.map((k) => ({ label: words(k), color: kParts[k], kind: "bars", stack: "parts", data: ranks.map((r) => at(r, "typical", "seconds", k) ?? null) })),
+      tooltip: tell, heading: (items) => items[0].label }) : null,
     table(["median seconds", ...labels],
-      [["step", ...ranks.map((r) => exactly(at(r, "typical", "step_seconds")))],
-       ...shown.map((k) => [words(k), ...ranks.map((r) => exactly(at(r, "typical", "seconds", k)))])], { label: "seconds" }),
-    hasNumbers(steps.tokens_per_second) ? folded("Every step in numbers", table(["step", "seconds", ...shown.map(words), "tokens a second", "bytes sent", "arena, resident"],
-      x.map((s, k) => [s, exactly(steps.step_seconds[k]), ...shown.map((n) => exactly(split[n][k])), exactly(steps.tokens_per_second[k]),
-                       exactly(steps.wire_bytes[k]), exactly(steps.memory_peak[k])]), { high: true, label: "seconds of every step" })) : null);
+      [["step", ...ranks.map((r) => nanoseconds(at(r, "typical", "step_seconds")))],
+       ...rows.map((k) => [words(k) + (k === "communication" ? ", hidden or exposed" : k === "micro_steps" ? ", all before the update" : ""),
+                           ...ranks.map((r) => nanoseconds(at(r, "typical", "seconds", k)))])], { label: "seconds" }),
+    folded("Every step in numbers", table(["step", "seconds", ...rows.map(words), "tokens/s", "bytes sent", "arena, resident"],
+      x.map((s, k) => [s, exactly(steps.step_seconds[k]), ...rows.map((n) => exactly(split[n][k])), exactly(steps.tokens_per_second[k]),
+                       whole(steps.wire_bytes[k]), whole(steps.memory_peak[k])]), { high: true, label: "seconds of every step" })));
 }

@@ -23,9 +23,17 @@ std::string_view name_of(Bottleneck bottleneck);
 // communication than compute, else the largest part of compute.
 Bottleneck bottleneck_of(const StepSeconds& seconds);
 
+// Whose links decide by which algorithm a collective goes.
+enum class Chosen {
+  kByPlan,      // the plan's algorithms stay
+  kByTheLinks,  // each bandwidth that is tried has its own (cost/collective_choice.h)
+};
+
 // The smallest factor of the links' bandwidth (between nodes where the ranks are on several, else
-// inside the node) with which a step takes at most `seconds`, to 0.1 %. nullopt: no bandwidth does,
-// for compute or latency alone take longer. 0: even a ten-thousandth is enough.
-std::optional<double> link_factor_for(const Plan& plan, const Machine& machine, double seconds);
+// inside the node) with which a step takes at most `seconds`, to 0.1 %. Measured rates of
+// collectives are scaled as the general ones. nullopt: no bandwidth does, for compute or latency
+// alone take longer. 0: even a ten-thousandth is enough.
+std::optional<double> link_factor_for(const Plan& plan, const Machine& machine, double seconds,
+                                      Chosen chosen = Chosen::kByPlan);
 
 }  // namespace memwall

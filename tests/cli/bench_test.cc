@@ -205,8 +205,8 @@ TEST_F(BenchCommand, CollectivesAreVerified) {
                                                 {"broadcast", 48 * 1024}};
     EXPECT_EQ(c["bus_bytes"], bus.at(c["collective"])) << c;
   }
-  EXPECT_EQ(kinds.size(), 12u);
-  EXPECT_EQ(found["collectives"].size(), 24u);
+  EXPECT_EQ(kinds.size(), 16u);
+  EXPECT_EQ(found["collectives"].size(), 32u);
 }
 
 TEST_F(BenchCommand, HelpNamesEveryOption) {
@@ -224,8 +224,8 @@ TEST_F(BenchCommand, HelpNamesEveryOption) {
 }
 
 TEST_F(BenchCommand, WrongWords) {
-  expect_error({}, {"gemm, collectives, step"});
-  expect_error({"steps"}, {"'steps'", "gemm, collectives, step"});
+  expect_error({}, {"gemm, collectives, machine, step"});
+  expect_error({"steps"}, {"'steps'", "gemm, collectives, machine, step"});
   expect_error({"step"}, {"CONFIG"});
   expect_error({"step", "missing.textproto"}, {"missing.textproto"});
   expect_error({"step", "bench.textproto", "--steps", "0"}, {"--steps"});

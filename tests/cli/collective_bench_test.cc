@@ -13,8 +13,9 @@ class CollectiveBench : public testing::Test {
  protected:
   CollectiveSide right() { return side_of("right", world()); }
   std::vector<CollectiveTimes> measure(const std::vector<CollectiveSide>& sides) {
-    const int64_t sizes[] = {256 * least_bytes(world().size())};
-    return measure_collectives(world(), sides, sizes, 2, true);
+    return measure_collectives(
+        world(), sides,
+        {.sizes = {256 * least_bytes(world().size())}, .rounds = 2, .one_host = true});
   }
   // On every rank, also where only the last one saw it.
   void expect_caught(const CollectiveSide& wrong, const std::string& collective) {

@@ -74,6 +74,7 @@ const std::map<std::string, std::string>& other_values() {
       {"parallel.prefetch_depth", "2"},
       {"communication.transport", "MPI"},
       {"communication.algorithm", "RING"},
+      {"communication.cluster", "none.textproto"},  // one that is there: below
       {"communication.timeout_seconds", "5"},
       {"activation_checkpointing.policy", "BLOCK"},
       {"activation_checkpointing.keep", "block*/attn"},
@@ -165,6 +166,32 @@ TEST_F(EveryField, HasAnEffectOrIsRefused) {
       EXPECT_NE(error.find(name), std::string::npos) << field << ": " << error;
     }
   }
+}
+
+// On one host there is nothing to choose. On two of two ranks, NICs of 10 MB/s and nothing else in
+// the way make a plan of two levels; where a message takes a second, exchanges at once are better.
+TEST_F(EveryField, TheClusterDecidesBetweenHosts) {
+  const std::string cluster = file_ + ".cluster";
+  const auto chosen = [&](const std::string& bandwidth, const std::string& latency) {
+    std::ofstream(cluster)
+        << "device { peak_flops { fp32: 1e12 } gemm_fraction: 1 vector_flops: "
+           "1e12 dram_bandwidth: 1e11 dram_fraction: 1 launch_seconds: 0 memory: "
+           "\"1GiB\" }\nnode { devices: 2 link_bandwidth: 1e9 link_fraction: 1 "
+           "link_latency: 0 nics: 1 nic_fraction: 1 nic_bandwidth: "
+        << bandwidth << " nic_latency: " << latency << " }\n";
+    const GivenConfig given = load_config(file_, {"communication.cluster=" + cluster});
+    const config::Config config = effective(given.config, 4);
+    const Plan plan = compile(Gpt2(gpt_spec(config)), compile_settings(config, Hosting{4, 2, 2}));
+    std::map<std::string, int> algorithms;
+    for (const Step& step : plan.program("last_micro").steps) {
+      if (step.op == Op::kReduceScatter) ++algorithms[std::string(name_of(step.algorithm))];
+    }
+    EXPECT_EQ(algorithms.size(), 1u);
+    return algorithms.empty() ? "" : algorithms.begin()->first;
+  };
+  EXPECT_EQ(chosen("1e7", "0"), "two_level");
+  EXPECT_EQ(chosen("1e12", "1"), "pairwise");
+  std::filesystem::remove(cluster);
 }
 
 TEST_F(EveryField, IsStillInTheSchema) {

@@ -41,6 +41,14 @@ class SimulateCommand : public testing::Test {
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     return outcome.exit_code == 0 ? Json::parse(outcome.out) : Json();
   }
+  Json plan_json(std::vector<std::string> words) {
+    words.insert(words.begin(),
+                 {"plan", "tiny.textproto", "--ranks", "4", "--cluster", "c.textproto", "--set",
+                  "parallel.zero_stage=3", "--set", "data.global_batch_size=8", "--json"});
+    const Outcome outcome = place.memwall(words);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return Json::parse(outcome.out, nullptr, false);
+  }
   void expect_bad(const std::vector<std::string>& words, const std::string& part) {
     const Outcome outcome = simulate(words);
     EXPECT_EQ(outcome.exit_code, 2) << part;
@@ -51,16 +59,17 @@ class SimulateCommand : public testing::Test {
   const Workplace place{"simulate"};
 };
 
-TEST_F(SimulateCommand, PlanPredictsAStep) {
-  const Outcome outcome =
-      place.memwall({"plan", "tiny.textproto", "--ranks", "4", "--cluster", "c.textproto", "--set",
-                     "parallel.zero_stage=3", "--set", "data.global_batch_size=8", "--json"});
-  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  const Json json = Json::parse(outcome.out);
-  int64_t sent = 0;
-  for (const char* collective : {"all_gather", "reduce_scatter", "all_reduce"}) {
-    sent += json["traffic"][collective]["wire_bytes"].get<int64_t>();
+int64_t sent_by(const Json& plan, const std::vector<std::string>& collectives) {
+  int64_t out = 0;
+  for (const std::string& collective : collectives) {
+    out += plan["traffic"][collective]["wire_bytes"].get<int64_t>();
   }
+  return out;
+}
+
+TEST_F(SimulateCommand, PlanPredictsAStep) {
+  const Json json = plan_json({"--set", "communication.algorithm=PAIRWISE"});
+  const int64_t sent = sent_by(json, {"all_gather", "reduce_scatter", "all_reduce"});
   const Json& links = json["link_bytes"];
   EXPECT_EQ(links["intra"].get<int64_t>() + links["inter"].get<int64_t>(), sent);
   EXPECT_EQ(links["inter"], links["intra"].get<int64_t>() * 2);  // of 3 others one is in the node
@@ -72,11 +81,26 @@ TEST_F(SimulateCommand, PlanPredictsAStep) {
   EXPECT_NEAR(seconds["full_overlap"].get<double>(), seconds["no_overlap"].get<double>(), 1e-9);
   EXPECT_NEAR(seconds["exposed_communication"].get<double>(), communication, 1e-9);
   EXPECT_EQ(json["transport"], "MPI");  // four ranks on two hosts
+  EXPECT_EQ(seconds["skew"], 0.0);
 
   const Outcome text =
       place.memwall({"plan", "tiny.textproto", "--ranks", "2", "--cluster", "c.textproto"});
   EXPECT_EQ(text.exit_code, 0) << text.err;
   EXPECT_NE(text.out.find("with full overlap"), std::string::npos) << text.out;
+}
+
+// By itself the plan takes two levels here. Of the three parts that a rank sends, one leaves the
+// node: (M - 1) g s over the NIC, after (g - 1) M s inside, with g = M = 2. Scalars go pairwise:
+// g (N - g) s over the NIC, of which a rank's part is two thirds of what it sends.
+TEST_F(SimulateCommand, PlanPredictsTheAlgorithmsItChose) {
+  const Json json = plan_json({});
+  const int64_t vectors = sent_by(json, {"all_gather", "reduce_scatter"});
+  const int64_t scalars = sent_by(json, {"all_reduce"});
+  EXPECT_EQ(json["link_bytes"]["inter"], vectors / 3 + scalars / 3 * 2);
+  EXPECT_EQ(json["link_bytes"]["intra"], vectors / 3 * 2 + scalars / 3);
+  const double parts = static_cast<double>(vectors) / 3, scalar = static_cast<double>(scalars) / 3;
+  EXPECT_NEAR(json["step_seconds"]["communication"].get<double>(),
+              2 * parts / 5e6 + 2 * parts / 1e8 + 4 * scalar / 5e6, 1e-9);
 }
 
 TEST_F(SimulateCommand, RowsGrowTheBatch) {
@@ -130,7 +154,10 @@ TEST_F(SimulateCommand, WhatIfScalesTheMachine) {
 }
 
 TEST_F(SimulateCommand, ARowSaysWhatDoesNotFit) {
-  const std::vector<std::string> words = {"--ranks", "1,4", "--set", "memory.budget=250KiB"};
+  // Pairwise: no windows beside the arena.
+  const std::vector<std::string> words = {"--ranks", "1,4",
+                                          "--set",   "memory.budget=250KiB",
+                                          "--set",   "communication.algorithm=PAIRWISE"};
   const Outcome table = simulate(words);
   EXPECT_EQ(table.exit_code, 0) << table.err;
   const Json json = json_of(words);

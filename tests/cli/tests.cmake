@@ -2,6 +2,8 @@ memwall_test(sampling_test ROOMS cli LABELS cli)
 memwall_test(text_test ROOMS cli LABELS cli)
 memwall_test(cores_test ROOMS cli LABELS cli)
 memwall_test(machine_test ROOMS cli LABELS cli)
+memwall_test(fit_cluster_test ROOMS cli LABELS cli)
+memwall_test(step_points_test ROOMS cli LABELS cli)
 memwall_test(settings_test ROOMS cli LABELS cli)
 memwall_test(run_folder_test ROOMS cli RANKS 1 2 LABELS cli)
 memwall_test(every_field_test ROOMS cli LABELS cli)
@@ -9,7 +11,7 @@ memwall_test(hessian_svg_test ROOMS cli LABELS cli)
 memwall_test(scale_test ROOMS cli LABELS cli)
 memwall_test(search_test ROOMS cli LABELS cli)
 memwall_test(collective_bench_test ROOMS cli RANKS 1 3 LABELS cli)
-foreach(name bench_test command_test fit_test hessian_command_test plan_command_test run_command_test
+foreach(name against_command_test bench_machine_test bench_test command_test fit_test hessian_command_test plan_command_test run_command_test
     simulate_command_test
     tokenize_command_test)
   memwall_test(${name} ROOMS base LABELS cli LIBRARIES nlohmann_json::nlohmann_json)

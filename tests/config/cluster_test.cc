@@ -86,13 +86,14 @@ TEST_F(ClusterFile, WhatIsShippedIsValidAndNamesItsSources) {
       before = line;
     }
   }
-  EXPECT_EQ(files, 6);
+  EXPECT_EQ(files, 8);
 }
 
 TEST_F(ClusterFile, WrongFieldsAreNamedWithTheirLine) {
   EXPECT_EQ(error_of("devices", "gpus"),
             "small.textproto:11: node.gpus: no such field (allowed: devices, link_bandwidth, "
-            "link_fraction, link_latency, nics, nic_bandwidth, nic_fraction, nic_latency)");
+            "link_fraction, link_latency, nics, nic_bandwidth, nic_fraction, nic_latency, "
+            "collective_rate)");
   EXPECT_EQ(error_of("link_bandwidth: 1e10", "link_bandwidth: 0"),
             "small.textproto:12: node.link_bandwidth: 0 is out of range (allowed: above 0)");
   EXPECT_EQ(error_of("nic_bandwidth: 1e9", "nic_bandwidth: 0"),

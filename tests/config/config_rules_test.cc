@@ -146,8 +146,6 @@ TEST_F(Rules, RefuseWhatComesLater) {
        "BF16 comes with a later version of memwall (allowed: FP32, FP16, FP64)"},
       {{"communication.transport=NCCL"},
        "NCCL comes with a later version of memwall (allowed: AUTO, MPI, SHARED_MEMORY)"},
-      {{"communication.algorithm=RING"},
-       "RING comes with a later version of memwall (allowed: AUTO, PAIRWISE)"},
       {{"run.device=CUDA"}, "CUDA comes with a later version of memwall (allowed: AUTO, CPU)"},
   });
   EXPECT_NE(error_of_set({"communication.transport=STAGED"}).find("comes with a later version"),

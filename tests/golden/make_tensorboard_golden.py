@@ -32,34 +32,48 @@ def write(path):
             writer.write(event.SerializeToString(deterministic=True))
 
 
+# As the file stores it, a float's bytes; all that is not a number is alike.
 def single(value):
-    return struct.unpack("f", struct.pack("f", float(value)))[0]
+    number = float(value)  # of metrics also "nan", "inf" and "-inf"
+    return "nan" if number != number else struct.pack("<f", number)
+
+
+def lines_of(path):
+    return [json.loads(line) for line in open(path)] if path.exists() else []
+
+
+def wanted_curves(run):
+    lines = lines_of(run / "metrics" / "rank-00000.jsonl")
+    assert lines, f"{run} has no metrics"
+    measured = lambda line: line["measured"]
+    curves = {
+        "train/loss": lambda l: l["loss"],
+        "train/learning_rate": lambda l: l["lr"],
+        "train/grad_norm": lambda l: l["grad_norm"],
+        "train/loss_scale": lambda l: l["loss_scale"],
+        "train/hessian_trace": lambda l: l.get("hessian", {}).get("trace"),
+        "speed/tokens_per_second": lambda l: l["tokens_per_second"],
+        "speed/model_flops_utilisation":  # not shown where the peak is not known
+            lambda l: None if l["model_flops_utilisation"] == "nan" else l["model_flops_utilisation"],
+        "memory/peak_bytes": lambda l: measured(l)["memory"]["peak"],
+        "traffic/wire_bytes": lambda l: sum(t["wire_bytes"] for t in measured(l)["traffic"].values())}
+    for name in lines[-1]["measured"]["seconds"]:
+        curves["seconds/" + name] = lambda l, name=name: measured(l)["seconds"][name]
+    out = {tag: [(l["step"], of(l)) for l in lines if of(l) is not None] for tag, of in curves.items()}
+    out["validation/loss"] = [(l["step"], l["loss"]) for l in lines_of(run / "validation.jsonl")]
+    return len(lines), {tag: values for tag, values in out.items() if values}
 
 
 def check(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    lines = [json.loads(line) for line in open(run / "metrics" / "rank-00000.jsonl")]
-    validation = [json.loads(line) for line in open(run / "validation.jsonl")]
-    wanted = {
-        "train/loss": [(l["step"], l["loss"]) for l in lines],
-        "train/learning_rate": [(l["step"], l["lr"]) for l in lines],
-        "train/grad_norm": [(l["step"], l["grad_norm"]) for l in lines],
-        "train/loss_scale": [(l["step"], l["loss_scale"]) for l in lines],
-        "speed/tokens_per_second": [(l["step"], l["tokens_per_second"]) for l in lines],
-        "memory/peak_bytes": [(l["step"], l["measured"]["memory"]["peak"]) for l in lines],
-        "traffic/wire_bytes": [(l["step"], sum(t["wire_bytes"] for t in
-                                               l["measured"]["traffic"].values())) for l in lines],
-        "validation/loss": [(l["step"], l["loss"]) for l in validation]}
-    for name in lines[-1]["measured"]["seconds"]:
-        wanted["seconds/" + name] = [(l["step"], l["measured"]["seconds"][name]) for l in lines]
+    steps, wanted = wanted_curves(run)
+    assert sorted(events.Tags()["scalars"]) == sorted(wanted), (events.Tags()["scalars"], list(wanted))
     for tag, values in wanted.items():
-        if not values:
-            continue
-        found = [(e.step, e.value) for e in events.Scalars(tag)]
+        found = [(e.step, single(e.value)) for e in events.Scalars(tag)]
         assert found == [(step, single(value)) for step, value in values], (tag, found, values)
-    print(f"{run}: {len(wanted)} curves of {len(lines)} steps as in the metrics lines")
+    print(f"{run}: {len(wanted)} curves of {steps} steps as in the metrics and validation lines")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-// Event files against the bytes of TensorBoard's own writer (tests/golden/make_tensorboard_golden.py)
-// and known checksums; what a resumed run leaves of them.
+// Event files against the bytes of TensorBoard's own writer
+// (tests/golden/make_tensorboard_golden.py) and known checksums; what a resumed run leaves of them.
 #include "runtime/train/event_file.h"
 
 #include <gtest/gtest.h>
@@ -56,8 +56,8 @@ std::vector<int64_t> steps_in(const std::string& folder) {
 
 TEST(EventFile, WritesTheBytesOfTensorBoardsWriter) {
   std::string mine = golden().substr(0, 16 + 24);  // the version's event
-  mine += tf_record(
-      scalar_event(1700000000.5, 1, {{"train/loss", 5.5}, {"train/learning_rate", 0.0}}));
+  mine +=
+      tf_record(scalar_event(1700000000.5, 1, {{"train/loss", 5.5}, {"train/learning_rate", 0.0}}));
   mine += tf_record(
       scalar_event(1700000001.25, 2, {{"train/loss", 0.1}, {"traffic/wire_bytes", 123456789.0}}));
   mine += tf_record(scalar_event(1700000002.0, 3, {{"train/loss", kInfinity}}));
@@ -143,11 +143,10 @@ TEST(EventFile, ScalarsComeFromTheMetricsLine) {
       "measured": {"memory": {"peak": 4096, "rss_anon": 1},
                    "traffic": {"all_gather": {"wire_bytes": 5}, "all_reduce": {"wire_bytes": 16}},
                    "seconds": {"total": 0.5, "wait": 0.125}}})");
-  const EventScalars wanted = {{"train/loss", kInfinity},       {"train/learning_rate", 0.25},
-                               {"train/grad_norm", 2.5},        {"train/loss_scale", 8.0},
-                               {"speed/tokens_per_second", 100}, {"memory/peak_bytes", 4096},
-                               {"traffic/wire_bytes", 21},      {"seconds/total", 0.5},
-                               {"seconds/wait", 0.125}};
+  const EventScalars wanted = {
+      {"train/loss", kInfinity},  {"train/learning_rate", 0.25},    {"train/grad_norm", 2.5},
+      {"train/loss_scale", 8.0},  {"speed/tokens_per_second", 100}, {"memory/peak_bytes", 4096},
+      {"traffic/wire_bytes", 21}, {"seconds/total", 0.5},           {"seconds/wait", 0.125}};
   EXPECT_EQ(scalars_of(line), wanted);
 }
 

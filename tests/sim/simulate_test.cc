@@ -3,6 +3,7 @@
 
 #include "runtime/sim/scaling.h"
 #include "runtime/sim/simulate.h"
+#include "runtime/sim/skew.h"
 
 namespace memwall::test {
 namespace {
@@ -171,6 +172,64 @@ TEST(LinkFactor, IsFound) {
   // Compute alone takes 4.5 seconds.
   EXPECT_FALSE(link_factor_for(plan(1), machine(), 4.4).has_value());
   EXPECT_EQ(link_factor_for(plan(1), machine(), 1e9), 0.0);
+}
+
+// Measured rates are links too: the general ones, a thousand times as fast, play no part then.
+TEST(LinkFactor, ScalesWhatWasMeasured) {
+  Machine measured = machine();
+  measured.link.bandwidth = 1000.0;
+  for (Op op : {Op::kAllGather, Op::kReduceScatter}) {
+    measured.transfer_rates.push_back({.op = op, .link = {1.0, 0.0}, .nic = {}, .corrections = {}});
+  }
+  const std::optional<double> factor = link_factor_for(plan(1), measured, 10.0);
+  ASSERT_TRUE(factor.has_value());
+  EXPECT_NEAR(*factor, 12.0 / 6.5, 12.0 / 6.5 * 1e-3);
+}
+
+// Two nodes of two, s = 3000 bytes, links inside without limit, messages between nodes of 3 s: two
+// levels take 2 s / B + 3, pairwise 4 s / B + 2. In 2.5 s only pairwise can, with 4 s / B = 0.5.
+TEST(LinkFactor, LetsFasterLinksHaveTheirAlgorithm) {
+  Plan gather;
+  gather.ranks = 4;
+  Step step = transfer(Op::kAllGather, 3000, {});
+  step.algorithm = Algorithm::kTwoLevel;
+  gather.programs = {program("last_micro", {step}), program("update", {})};
+  Machine m = machine();
+  m.link = {1e30, 0.0};
+  m.nics = 1;
+  m.nic = {1000.0, 3.0};
+  EXPECT_FALSE(link_factor_for(gather, m, 2.5).has_value());
+  const std::optional<double> factor = link_factor_for(gather, m, 2.5, Chosen::kByTheLinks);
+  ASSERT_TRUE(factor.has_value());
+  EXPECT_NEAR(*factor, 24.0, 24e-3);
+  // In 7 s, 2 s / B = 4: two levels with 1500 bytes/s; pairwise needs 2400.
+  EXPECT_NEAR(link_factor_for(gather, m, 7.0, Chosen::kByTheLinks).value(), 1.5, 1.5e-3);
+}
+
+// Closed forms: 1 / sqrt(pi) for two, 3 / (2 sqrt(pi)) for three.
+TEST(ExpectedMaximum, IsThatOfNormalVariables) {
+  EXPECT_EQ(expected_maximum(1), 0.0);
+  EXPECT_NEAR(expected_maximum(2), 0.56418958354775629, 1e-9);
+  EXPECT_NEAR(expected_maximum(3), 0.84628437532163443, 1e-9);
+  EXPECT_NEAR(expected_maximum(100), 2.50759,
+              1e-5);  // David and Nagaraja, table of order statistics
+  EXPECT_GT(expected_maximum(16384), expected_maximum(8192));
+}
+
+// The host's work is the rank's own, and is launched; waiting for the slowest rank is neither
+// compute nor exposed communication.
+TEST(Simulate, HostAndSkewComeOnTop) {
+  Machine m = machine();
+  m.step_seconds = 0.25;
+  m.skew_seconds = 2.0;
+  const StepSeconds s = simulate(plan(1), m).seconds;
+  const double skew = 2.0 * 0.56418958354775629;
+  EXPECT_NEAR(s.skew, skew, 1e-9);
+  EXPECT_NEAR(s.full_overlap, 15.5 + 0.25 + skew, 1e-9);
+  EXPECT_NEAR(s.no_overlap, 16.5 + 0.25 + skew, 1e-9);
+  EXPECT_DOUBLE_EQ(s.compute, 4.75);
+  EXPECT_DOUBLE_EQ(s.launch, 0.25);
+  EXPECT_NEAR(s.exposed_communication(), 11.0, 1e-9);
 }
 
 TEST(Bottleneck, IsTheLargestPartOfTheLargerSide) {
