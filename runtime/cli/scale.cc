@@ -22,6 +22,7 @@
 #include "runtime/cli/verbs.h"
 #include "runtime/config/cluster.h"
 #include "runtime/data/atomic_file.h"
+#include "runtime/launch/namespaces.h"
 
 namespace memwall {
 namespace {
@@ -218,6 +219,12 @@ void run_missing(ScaleReport& report, const ProcessGuard& guard, Predictors& pre
 
 ScaleReport make_sweep(const Sweep& sweep, Predictors& predictors) {
   const ProcessGuard guard;
+  if (sweep.launch == Launch::kNamespaces) {
+    const std::vector<std::string> abandoned = remove_abandoned_namespaces();
+    if (!abandoned.empty()) {
+      say(fmt::format("removed what a killed sweep left: {}", fmt::join(abandoned, ", ")));
+    }
+  }
   ScaleReport report = resume(sweep, say);
   for (ScaleOutcome& outcome : report.outcomes) predictors.add(outcome);
   write_scale_json(report);
@@ -237,8 +244,8 @@ ExitCode scale_verb(const ScaleOptions& options) {
     throw InputError("starts mpirun itself, and is not started by it", "memwall scale");
   }
   const Sweep sweep = plan_sweep(options);
+  Predictors predictors(options, sweep);  // a cluster that cannot be read leaves no folder behind
   const FolderLock lock(sweep.folder);
-  Predictors predictors(options, sweep);
   const ScaleReport report = make_sweep(sweep, predictors);
   write_file_atomically(fmt::format("{}/{}", sweep.folder, kSvgFile), scale_svg(report));
   if (options.json) {

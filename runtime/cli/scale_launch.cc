@@ -104,10 +104,6 @@ ScaleLauncher::ScaleLauncher(const Sweep& sweep, const ProcessGuard& guard,
   }
   if (sweep.launch != Launch::kNamespaces) return;
   check_can_make_namespaces();
-  const std::vector<std::string> abandoned = remove_abandoned_namespaces();
-  if (!abandoned.empty()) {
-    say(fmt::format("removed what a killed sweep left: {}", fmt::join(abandoned, ", ")));
-  }
   namespaces_.emplace(most_hosts(sweep), parse_link_rate(sweep.link), sweep.folder);
   say(fmt::format("{} hosts, {} to {}, on links of {}", most_hosts(sweep), namespaces_->name(1),
                   namespaces_->name(most_hosts(sweep)), sweep.link));

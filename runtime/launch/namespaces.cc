@@ -21,6 +21,12 @@ constexpr std::string_view kPrefix = "memwall-";
 constexpr const char* kNamespaceFolder = "/run/netns";  // where iproute2 keeps their names
 constexpr std::string_view kNetwork = "10.77.0.0/24";
 
+// Reno takes losses alone for congestion; Cubic also takes the throttle's jitter for it, and then a
+// transfer in five stalls for 15 to 60 ms (4 hosts, 200 KB to each other one, 1 Gbit/s). And what TCP
+// has learned in one job must not slow down the next.
+constexpr const char* kSteadyTcp =
+    "cd /proc/sys/net/ipv4 && echo reno > tcp_congestion_control && echo 1 > tcp_no_metrics_save";
+
 // A command that has to work.
 std::string must(const std::vector<std::string>& words) {
   const Said said = run_and_read({words, {}});
@@ -46,6 +52,23 @@ std::optional<pid_t> maker_of(std::string_view name) {
   const auto [rest, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
   const bool ours = error == std::errc() && rest != name.data() + name.size() && *rest == '-';
   return ours && pid > 0 ? std::optional(pid) : std::nullopt;
+}
+
+// The processors of this machine, as a mask in the kernel's notation.
+std::string processors() {
+  std::ifstream file("/proc/self/status");
+  constexpr std::string_view kField = "Cpus_allowed:\t";
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(kField)) return line.substr(kField.size());
+  }
+  return "1";
+}
+
+// A connection's packets are received by one processor; else two overtake each other, which TCP
+// takes for a loss.
+void keep_order(const std::string& where, const std::string& interface) {
+  must({"ip", "netns", "exec", where, "/bin/bash", "-c",
+        fmt::format("echo {} > /sys/class/net/{}/queues/rx-0/rps_cpus", processors(), interface)});
 }
 
 std::vector<std::string> namespaces_of(auto wanted) {
@@ -171,10 +194,9 @@ void NamespaceHosts::make(int64_t bits_per_second) {
     must({"ip", "-n", here, "address", "add", address(host) + "/24", "dev", "eth0"});
     must({"ip", "-n", here, "link", "set", "lo", "up"});
     must({"ip", "-n", here, "link", "set", "eth0", "up"});
-    // Reno takes losses alone for congestion; Cubic also takes the throttle's jitter for it, and then
-    // a transfer in five stalls for 15 to 60 ms (4 hosts, 200 KB to each other one, 1 Gbit/s).
-    must({"ip", "netns", "exec", here, "/bin/bash", "-c",
-          "echo reno > /proc/sys/net/ipv4/tcp_congestion_control"});
+    must({"ip", "netns", "exec", here, "/bin/bash", "-c", kSteadyTcp});
+    keep_order(here, "eth0");
+    keep_order(hub, port);
     throttle(here, "eth0");
     throttle(hub, port);
   }

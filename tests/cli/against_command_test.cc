@@ -21,8 +21,11 @@ node { devices: 2 link_bandwidth: 1e8 link_fraction: 1 link_latency: 0 nics: 0 }
 )");
   }
   void train(const std::string& folder, int ranks, const std::string& stage) const {
+    // 8 sequences a step, in one micro-step.
+    const std::string micro = std::to_string(8 / std::max(1, ranks));
     const Outcome outcome = place.memwall(
-        {"train", "tiny.textproto", "--run-dir", folder, "--set", "parallel.zero_stage=" + stage},
+        {"train", "tiny.textproto", "--run-dir", folder, "--set", "parallel.zero_stage=" + stage,
+         "--set", "data.global_batch_size=8", "--set", "data.micro_batch_size=" + micro},
         ranks);
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   }
@@ -69,7 +72,9 @@ TEST_F(AgainstCommand, ShowsTheErrorOfEachRun) {
     // As plan --cluster has it, whatever --what-if says.
     const Outcome plan = place.memwall(
         {"plan", "tiny.textproto", "--cluster", "c.textproto", "--ranks", one ? "1" : "2", "--set",
-         one ? "parallel.zero_stage=0" : "parallel.zero_stage=3", "--json"});
+         one ? "parallel.zero_stage=0" : "parallel.zero_stage=3", "--set",
+         "data.global_batch_size=8", "--set",
+         one ? "data.micro_batch_size=8" : "data.micro_batch_size=4", "--json"});
     EXPECT_NEAR(run["predicted_seconds"].get<double>(),
                 Json::parse(plan.out)["step_seconds"]["full_overlap"].get<double>(), 1e-12);
     const double error =

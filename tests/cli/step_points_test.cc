@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "comm/self/self_communicator.h"
+#include "runtime/sim/simulate.h"
 #include "tests/support/tiny_run.h"
 
 namespace memwall::test {

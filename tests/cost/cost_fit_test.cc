@@ -44,7 +44,7 @@ TEST(FitLine, NoNumberIsBelowZero) {
   EXPECT_EQ(none.slope, 0.0);
 }
 
-// Whole nanoseconds would do: seconds are doubles.
+// 5 us a launch, 1e11 FLOP/s.
 OpPoint product(int64_t flops, int64_t launches) {
   return {flops, 1000, launches,
           static_cast<double>(launches) * 5e-6 + static_cast<double>(flops) / 1e11};

@@ -1,2 +1,5 @@
 memwall_test(simulate_test ROOMS sim LABELS sim)
 memwall_test(simulated_plans_test ROOMS sim passes model LABELS sim)
+memwall_test(published_points_test ROOMS base LABELS sim LIBRARIES nlohmann_json::nlohmann_json fmt::fmt)
+target_compile_definitions(published_points_test PRIVATE MEMWALL_BINARY="$<TARGET_FILE:memwall>")
+add_dependencies(published_points_test memwall)
