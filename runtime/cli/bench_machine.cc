@@ -32,6 +32,8 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kWarmUpSteps = 2;
+// Short steps are measured more often: how the system places ranks that share cores changes slowly.
+constexpr double kLeastSeconds = 4.0;
 
 // The same on all ranks.
 struct MachineTimes {
@@ -74,7 +76,8 @@ class MachineBench {
     StepState state = initial_state(settings.loss_scale);
     const int64_t cycle = std::max<int64_t>(1, settings.curvature_every);
     const int64_t kinds = has_two_kinds(run_.plan) ? 2 : 1;  // steps with curvature and without
-    for (int64_t step = 0; step < kWarmUpSteps + steps; ++step) {
+    double spent = 0.0;  // the same on all ranks
+    for (int64_t step = 0; step < kWarmUpSteps + steps || spent < kLeastSeconds; ++step) {
       for (int64_t kind = 0; kind < kinds; ++kind) {
         state.applied = state.measured * cycle + kind;
         comm_.barrier();
@@ -82,6 +85,7 @@ class MachineBench {
         const StepReport report = runner.run(step, state, {});
         const std::vector<double> mine = figures(points_.take(), report.seconds);
         const std::vector<double> all = comm_.gather_all(mine);
+        spent += slowest(comm_, report.seconds);
         if (step >= kWarmUpSteps) add(all, mine.size(), kind == 0);
         if (kind == 0) state = next_state(state, report, settings.loss_scale);
       }

@@ -51,10 +51,12 @@ class Buffers {
  private:
   static int64_t receive_bytes(int64_t ranks, int64_t bytes) {
     const int64_t part = bytes / size_of(DType::kF32) / ranks;
-    int64_t out = std::max(int64_t{1}, all_reduce_receive_bytes(ranks, bytes / size_of(DType::kF64)));
-    for (const Algorithm algorithm : {Algorithm::kPairwise, Algorithm::kRing, Algorithm::kTwoLevel}) {
-      out = std::max(out, reduce_scatter_receive_bytes(ranks, part, DType::kF32, Transport::kMpi,
-                                                       algorithm));
+    int64_t out =
+        std::max(int64_t{1}, all_reduce_receive_bytes(ranks, bytes / size_of(DType::kF64)));
+    for (const Algorithm algorithm :
+         {Algorithm::kPairwise, Algorithm::kRing, Algorithm::kTwoLevel}) {
+      out = std::max(
+          out, reduce_scatter_receive_bytes(ranks, part, DType::kF32, Transport::kMpi, algorithm));
     }
     return out;
   }
@@ -170,22 +172,20 @@ void check_result(Communicator& comm, const Trial& trial, const CollectiveSide& 
 }  // namespace
 
 CollectiveSide side_of(const std::string& name, Communicator& comm, Algorithm algorithm) {
-  return {.name = name,
-          .reduce_scatter =
-              [&comm, algorithm](const float* whole, float* shard, int64_t part,
-                                 std::byte* receive) {
-                comm.wait(comm.reduce_scatter(whole, shard, part, DType::kF32, receive, algorithm));
-              },
-          .all_gather =
-              [&comm, algorithm](const float* shard, float* whole, int64_t part) {
-                comm.wait(
-                    comm.all_gather(shard, whole, part * size_of(DType::kF32), algorithm));
-              },
-          .all_reduce =
-              [&comm](double* values, int64_t count, std::byte* receive) {
-                comm.wait(comm.all_reduce(values, count, receive));
-              },
-          .broadcast = [&comm](std::byte* data, int64_t bytes) { comm.broadcast(data, bytes, 0); }};
+  return {
+      .name = name,
+      .reduce_scatter =
+          [&comm, algorithm](const float* whole, float* shard, int64_t part, std::byte* receive) {
+            comm.wait(comm.reduce_scatter(whole, shard, part, DType::kF32, receive, algorithm));
+          },
+      .all_gather =
+          [&comm, algorithm](const float* shard, float* whole, int64_t part) {
+            comm.wait(comm.all_gather(shard, whole, part * size_of(DType::kF32), algorithm));
+          },
+      .all_reduce = [&comm](
+                        double* values, int64_t count,
+                        std::byte* receive) { comm.wait(comm.all_reduce(values, count, receive)); },
+      .broadcast = [&comm](std::byte* data, int64_t bytes) { comm.broadcast(data, bytes, 0); }};
 }
 
 std::vector<CollectiveTimes> measure_collectives(Communicator& comm,

@@ -127,7 +127,7 @@ void add_simulate(CLI::App& app, Options& o, Verb& chosen) {
   verb->add_option("--what-if", s.what_if,
                    "factors of the machine's rates, e.g. flops=0.5,dram=2,link=4");
   verb->add_option("--algorithm", s.algorithm, "who sends what to whom in a collective")
-      ->check(CLI::IsMember({"pairwise", "ring", "two_level"}))
+      ->check(CLI::IsMember({"auto", "pairwise", "ring", "two_level"}))
       ->capture_default_str();
   verb->add_option("--against", s.against,
                    "also predict this run, or all runs of this folder of memwall scale, each by "
@@ -251,12 +251,14 @@ void add_bench_collectives(CLI::App& bench, BenchCollectivesOptions& c, Verb& ch
 }
 
 void add_bench_machine(CLI::App& bench, BenchMachineOptions& m, Verb& chosen) {
-  CLI::App* verb = add_verb(bench, "machine",
-                            "Every kind of work of CONFIG's training step, timed on synthetic "
-                            "tokens by all ranks at once, for memwall simulate and scale.",
-                            chosen, in_a_job([&m](Job& job) { return bench_machine_verb(m, job); }));
+  CLI::App* verb =
+      add_verb(bench, "machine",
+               "Every kind of work of CONFIG's training step, timed on synthetic "
+               "tokens by all ranks at once, for memwall simulate and scale.",
+               chosen, in_a_job([&m](Job& job) { return bench_machine_verb(m, job); }));
   add_config(*verb, m.config, true);
-  verb->add_option("--steps", m.steps, "how many steps to measure, after two that are not")
+  verb->add_option("--steps", m.steps,
+                   "how many steps to measure at least, after two that are not; and 4 seconds")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
   verb->add_option("--fit", m.fit,
@@ -358,6 +360,9 @@ void add_report(CLI::App& app, Options& o, Verb& chosen) {
   verb->add_option("--cluster", r.cluster,
                    "also compare with what is predicted on this machine, e.g. "
                    "configs/clusters/cpu-host.textproto");
+  verb->add_option("--trace", r.trace,
+                   "also write what one run's ranks have traced (run.trace_steps) as one file for "
+                   "ui.perfetto.dev");
 }
 
 void add_verbs(CLI::App& app, Options& o, Verb& chosen) {

@@ -26,6 +26,7 @@
 #include "runtime/report/memory_wall.h"
 #include "runtime/report/page.h"
 #include "runtime/report/read_run.h"
+#include "runtime/report/traces.h"
 #include "runtime/train/metrics.h"
 
 namespace memwall {
@@ -264,7 +265,16 @@ void write_page(const std::string& path, const std::string& text) {
 
 }  // namespace
 
+void write_traces(const ReportOptions& options) {
+  if (options.runs.size() != 1) {
+    throw InputError(fmt::format("is of one run, and {} are named", options.runs.size()), "--trace",
+                     "name one run folder");
+  }
+  write_page(options.trace, merged_traces(options.runs[0]));
+}
+
 ExitCode report_verb(const ReportOptions& options) {
+  if (!options.trace.empty()) write_traces(options);
   std::optional<GivenCluster> cluster;
   if (!options.cluster.empty()) cluster = {load_cluster(options.cluster), options.cluster};
   Page content;

@@ -64,6 +64,7 @@ struct ReportOptions {
   std::vector<std::string> runs;  // run folders, or folders of memwall scale
   std::string output;             // the page
   std::string cluster;            // "": nothing is predicted
+  std::string trace;              // the run's traces as one file; "": none
   std::vector<std::string> command_line;
 };
 ExitCode report_verb(const ReportOptions& options);

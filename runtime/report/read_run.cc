@@ -11,6 +11,8 @@
 #include <map>
 #include <optional>
 
+#include "runtime/report/traces.h"
+
 namespace memwall {
 namespace {
 
@@ -273,6 +275,13 @@ ReportedRun read_reported_run(const std::string& folder, WarmUp warm_up) {
   read_environment(run);
   read_plan(run);
   read_metrics(run, warm_up);
+  for (const std::string& file : trace_files(folder)) {
+    const std::string plan = plan_of_trace(file);
+    if (plan == run.plan_hash) continue;
+    run.problems.push_back(fmt::format("{} is {}, not of this run's plan",
+                                       fs::path(file).lexically_relative(folder).string(),
+                                       plan.empty() ? "no trace" : "a trace of plan " + plan));
+  }
   if (fs::exists(folder + "/validation.jsonl")) {
     run.validation = read_lines(folder, "validation.jsonl", run.problems);
   }

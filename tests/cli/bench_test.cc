@@ -213,7 +213,8 @@ TEST_F(BenchCommand, HelpNamesEveryOption) {
   const std::vector<std::vector<std::string>> kinds = {
       {"step", "CONFIG", "--set", "--steps", "--json", "counter-based"},
       {"gemm", "CONFIG", "--set", "--shape", "--seconds", "--json"},
-      {"collectives", "--bytes", "--rounds", "--json"}};
+      {"collectives", "--bytes", "--rounds", "--fit", "--json"},
+      {"machine", "CONFIG", "--set", "--steps", "--fit", "--json"}};
   for (const auto& kind : kinds) {
     const Outcome help = place.memwall({"bench", kind[0], "--help"});
     EXPECT_EQ(help.exit_code, 0);

@@ -33,7 +33,7 @@ TEST(MachineOf, IsWhatTheDescriptionReaches) {
 // Another value of the field, one that a description may have.
 void change(Message& message, const FieldDescriptor& field) {
   static const std::map<std::string, std::string> words = {
-      {"memory", "1GiB"},           {"op", "copy"},         {"dtype", "f16"},
+      {"memory", "1GiB"},           {"op", "copy"},        {"dtype", "f16"},
       {"collective", "all_gather"}, {"algorithm", "ring"}, {"transport", "SHARED_MEMORY"}};
   const auto& reflection = *message.GetReflection();
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {

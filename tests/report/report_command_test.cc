@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "tests/cli/memwall_process.h"
 #include "tests/report/page_data.h"
@@ -14,7 +15,7 @@ using Json = nlohmann::ordered_json;
 // A run of two ranks, made once; each test damages a copy of its own.
 const Workplace& place() {
   static const Workplace made("report");
-  static const Outcome run = made.memwall({"train", "tiny.textproto", "--run-dir", "whole"}, 2);
+  static const Outcome run = made.memwall({"train", "tiny.textproto", "--run-dir", "whole", "--set", "run.trace_steps=2"}, 2);
   check(run.exit_code == 0, "the run failed", run.err);
   return made;
 }
@@ -208,6 +209,42 @@ TEST(ReportCommand, ComparesWithADescribedMachine) {
   EXPECT_GT(predicted, 0.0);
   EXPECT_NEAR(run["prediction"]["error"].get<double>(), predicted / measured - 1.0, 1e-12);
   EXPECT_EQ(run["wall"]["generations"].size(), 6u);
+}
+
+size_t events(const std::string& file) {
+  return Json::parse(file_text(place().path(file)))["traceEvents"].size();
+}
+
+TEST(ReportCommand, JoinsTheRanksTraces) {
+  const Outcome outcome = report({"whole", "-o", "page.html", "--trace", "trace.json"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(events("trace.json"),
+            events("whole/trace/rank-00000.json") + events("whole/trace/rank-00001.json"));
+  const Json trace = Json::parse(file_text(place().path("trace.json")));
+  std::set<int> ranks;
+  for (const Json& event : trace["traceEvents"]) ranks.insert(event["pid"].get<int>());
+  EXPECT_EQ(ranks, (std::set<int>{0, 1}));
+}
+
+TEST(ReportCommand, DoesNotMixTracesOfDifferentPlans) {
+  const fs::path run = copy_of_the_run("mixed");
+  const std::string hash = shown({"mixed"})["runs"][0]["plan_hash"];
+  edit(run / "trace/rank-00001.json", hash, "0123456789abcdef");
+  const Outcome refused = report({"mixed", "-o", "page.html", "--trace", "trace.json"});
+  EXPECT_EQ(refused.exit_code, 2);
+  for (const std::string& part : {std::string("rank-00001.json"), std::string("0123456789abcdef"),
+                                  std::string("rank-00000.json"), hash}) {
+    EXPECT_NE(refused.err.find(part), std::string::npos) << part << " in\n" << refused.err;
+  }
+  EXPECT_NE(problems(shown({"mixed"})["runs"][0]).find("not of this run's plan"),
+            std::string::npos);
+  fs::remove(run / "trace/rank-00001.json");
+  const Outcome fewer = report({"mixed", "-o", "page.html", "--trace", "trace.json"});
+  EXPECT_EQ(fewer.exit_code, 2);
+  EXPECT_NE(fewer.err.find("traces of 1 ranks, and the run had 2"), std::string::npos) << fewer.err;
+  const Outcome two = report({"whole", "mixed", "-o", "page.html", "--trace", "trace.json"});
+  EXPECT_EQ(two.exit_code, 2);
+  EXPECT_NE(two.err.find("--trace"), std::string::npos) << two.err;
 }
 
 }  // namespace
