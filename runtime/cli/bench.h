@@ -18,7 +18,10 @@ ExitCode bench_step_verb(const BenchStepOptions& options, Job& job);
 
 struct BenchMachineOptions {
   ConfigOptions config;
-  int64_t steps = 10;
+  int64_t steps = 10;  // at least
+  // At least: how the system places ranks that share cores changes slowly, so short steps are
+  // measured more often.
+  double seconds = 4.0;
   std::string fit;  // a cluster's description, made or added to; "": none
   bool json = false;
 };

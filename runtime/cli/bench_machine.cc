@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -32,8 +33,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kWarmUpSteps = 2;
-// Short steps are measured more often: how the system places ranks that share cores changes slowly.
-constexpr double kLeastSeconds = 4.0;
 
 // The same on all ranks.
 struct MachineTimes {
@@ -42,6 +41,10 @@ struct MachineTimes {
   double skew_seconds = 0.0;     // standard deviation of a rank's compute from the ranks' mean
   double compute_seconds = 0.0;  // of a step, the mean rank's
 };
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
@@ -68,7 +71,8 @@ class MachineBench {
     seconds_.resize(points_.work().size());
   }
 
-  MachineTimes measure(int64_t steps) {
+  // At least `steps` steps, and for at least `least_seconds`.
+  MachineTimes measure(int64_t steps, double least_seconds) {
     const TrainSettings settings = train_settings(run_.config, comm_.size());
     StepRunner runner(*executor_, synthetic_tokens(run_.config, comm_), settings);
     executor_->run(run_.plan.program("init"));
@@ -76,8 +80,9 @@ class MachineBench {
     StepState state = initial_state(settings.loss_scale);
     const int64_t cycle = std::max<int64_t>(1, settings.curvature_every);
     const int64_t kinds = has_two_kinds(run_.plan) ? 2 : 1;  // steps with curvature and without
+    const double begin = now_seconds();
     double spent = 0.0;  // the same on all ranks
-    for (int64_t step = 0; step < kWarmUpSteps + steps || spent < kLeastSeconds; ++step) {
+    for (int64_t step = 0; step < kWarmUpSteps + steps || spent < least_seconds; ++step) {
       for (int64_t kind = 0; kind < kinds; ++kind) {
         state.applied = state.measured * cycle + kind;
         comm_.barrier();
@@ -85,10 +90,10 @@ class MachineBench {
         const StepReport report = runner.run(step, state, {});
         const std::vector<double> mine = figures(points_.take(), report.seconds);
         const std::vector<double> all = comm_.gather_all(mine);
-        spent += slowest(comm_, report.seconds);
         if (step >= kWarmUpSteps) add(all, mine.size(), kind == 0);
         if (kind == 0) state = next_state(state, report, settings.loss_scale);
       }
+      spent = slowest(comm_, now_seconds() - begin);
     }
     return result();
   }
@@ -237,7 +242,7 @@ ExitCode bench_machine_verb(const BenchMachineOptions& options, Job& job) {
   run_together(job.comm(), [&] {  // a file that cannot be used is refused before the work
     if (writes) given_cluster(options.fit, job);
   });
-  const MachineTimes times = MachineBench(run, job).measure(options.steps);
+  const MachineTimes times = MachineBench(run, job).measure(options.steps, options.seconds);
   run_together(job.comm(), [&] {
     if (writes) write_times(options, times, job);
   });

@@ -257,9 +257,11 @@ void add_bench_machine(CLI::App& bench, BenchMachineOptions& m, Verb& chosen) {
                "tokens by all ranks at once, for memwall simulate and scale.",
                chosen, in_a_job([&m](Job& job) { return bench_machine_verb(m, job); }));
   add_config(*verb, m.config, true);
-  verb->add_option("--steps", m.steps,
-                   "how many steps to measure at least, after two that are not; and 4 seconds")
+  verb->add_option("--steps", m.steps, "how many steps to measure at least, after two that are not")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
+  verb->add_option("--seconds", m.seconds, "for how long to measure at least")
+      ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
   verb->add_option("--fit", m.fit,
                    "make this cluster's description, or add to it: a device is a rank as it runs "

@@ -18,12 +18,12 @@ std::string_view name_of(Scaling scaling);  // "weak", "strong"
 struct ScaleRun {
   int64_t ranks = 1, zero_stage = 0;
   HostPlacement placement;
-  std::string folder;             // below the sweep's: "ranks-4-stage-3"
-  std::vector<std::string> sets;  // FIELD=VALUE, the user's among them
-  std::string cluster;            // the description that is measured first; "": none
+  std::string folder;               // below the sweep's: "ranks-4-stage-3"
+  std::vector<std::string> sets;    // FIELD=VALUE, the user's among them
+  std::string cluster;              // the description that is measured first; "": none
   bool chooses_on_cluster = false;  // communication.algorithm AUTO, on that description
-  std::string config_text;        // what the run's config.textproto will say
-  int64_t tokens = 0;             // a step, over all ranks
+  std::string config_text;          // what the run's config.textproto will say
+  int64_t tokens = 0;               // a step, over all ranks
 };
 
 struct Sweep {

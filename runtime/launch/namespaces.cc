@@ -21,11 +21,17 @@ constexpr std::string_view kPrefix = "memwall-";
 constexpr const char* kNamespaceFolder = "/run/netns";  // where iproute2 keeps their names
 constexpr std::string_view kNetwork = "10.77.0.0/24";
 
-// Reno takes losses alone for congestion; Cubic also takes the throttle's jitter for it, and then a
-// transfer in five stalls for 15 to 60 ms (4 hosts, 200 KB to each other one, 1 Gbit/s). And what TCP
-// has learned in one job must not slow down the next.
-constexpr const char* kSteadyTcp =
-    "cd /proc/sys/net/ipv4 && echo reno > tcp_congestion_control && echo 1 > tcp_no_metrics_save";
+// What TCP needs for a steady rate on a throttled link. Cubic takes the throttle's jitter for
+// congestion, and then a transfer in five stalls for 15 to 60 ms (4 hosts, 200 KB to each other
+// one, 1 Gbit/s): Reno. A receive window that grows lets queues grow: fixed, `window_bytes`, a
+// millisecond's. And what was learned in one job must not slow down the next.
+std::string steady_tcp(int64_t window_bytes) {
+  constexpr int64_t kLeastWindow = 131'072;
+  return fmt::format(
+      "cd /proc/sys/net/ipv4 && echo reno > tcp_congestion_control && echo 1 > tcp_no_metrics_save "
+      "&& echo 0 > tcp_moderate_rcvbuf && echo '4096 {0} {0}' > tcp_rmem",
+      std::max(kLeastWindow, window_bytes));
+}
 
 // A command that has to work.
 std::string must(const std::vector<std::string>& words) {
@@ -170,10 +176,10 @@ std::string NamespaceHosts::address(int64_t host) {
 
 void NamespaceHosts::make(int64_t bits_per_second) {
   const std::string hub = switch_name();
-  // What passes at once after a pause is what a link does not hold back: half a millisecond's bytes,
-  // and not less than ten packets. (At 1 Gbit/s that is just above TCP's segments of 64 KiB. Smaller
-  // ones are cut into packets, and two cores are too slow for those.) The queue is long enough to
-  // lose none.
+  // What passes at once after a pause is what a link does not hold back: half a millisecond's
+  // bytes, and not less than ten packets. (At 1 Gbit/s that is just above TCP's segments of 64 KiB.
+  // Smaller ones are cut into packets, and two cores are too slow for those.) The queue is long
+  // enough to lose none.
   constexpr int64_t kLeastBurst = 16'384, kQueueBytes = int64_t{16} << 20;
   const int64_t burst = std::max(kLeastBurst, bits_per_second / 8 / 1800);
   const auto throttle = [&](const std::string& where, const std::string& interface) {
@@ -194,7 +200,7 @@ void NamespaceHosts::make(int64_t bits_per_second) {
     must({"ip", "-n", here, "address", "add", address(host) + "/24", "dev", "eth0"});
     must({"ip", "-n", here, "link", "set", "lo", "up"});
     must({"ip", "-n", here, "link", "set", "eth0", "up"});
-    must({"ip", "netns", "exec", here, "/bin/bash", "-c", kSteadyTcp});
+    must({"ip", "netns", "exec", here, "/bin/bash", "-c", steady_tcp(bits_per_second / 8 / 1000)});
     keep_order(here, "eth0");
     keep_order(hub, port);
     throttle(here, "eth0");

@@ -77,8 +77,8 @@ std::string merged_traces(const std::string& run_folder) {
                                  first["ranks"].get<int64_t>()),
                      run_folder + "/trace", "copy all ranks' files there");
   }
-  std::string out = fmt::format("{{\"displayTimeUnit\": \"ns\",\n{}{},\n{}", kOther, first.dump(),
-                                kEvents);
+  std::string out =
+      fmt::format("{{\"displayTimeUnit\": \"ns\",\n{}{},\n{}", kOther, first.dump(), kEvents);
   for (const std::string& file : files) {
     const std::string plan = plan_of_trace(file);
     if (plan != first["plan_hash"]) {

@@ -15,7 +15,8 @@ using Json = nlohmann::json;
 class BenchMachine : public testing::Test {
  protected:
   Outcome machine(const std::string& file, int ranks, std::vector<std::string> more = {}) const {
-    std::vector<std::string> words = {"bench", "machine", "tiny.textproto", "--steps", "3"};
+    std::vector<std::string> words = {"bench",     "machine", "tiny.textproto", "--steps", "3",
+                                      "--seconds", "0"};
     if (!file.empty()) words.insert(words.end(), {"--fit", file});
     words.insert(words.end(), more.begin(), more.end());
     return place.memwall(words, ranks);

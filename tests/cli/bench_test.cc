@@ -214,7 +214,7 @@ TEST_F(BenchCommand, HelpNamesEveryOption) {
       {"step", "CONFIG", "--set", "--steps", "--json", "counter-based"},
       {"gemm", "CONFIG", "--set", "--shape", "--seconds", "--json"},
       {"collectives", "--bytes", "--rounds", "--fit", "--json"},
-      {"machine", "CONFIG", "--set", "--steps", "--fit", "--json"}};
+      {"machine", "CONFIG", "--set", "--steps", "--seconds", "--fit", "--json"}};
   for (const auto& kind : kinds) {
     const Outcome help = place.memwall({"bench", kind[0], "--help"});
     EXPECT_EQ(help.exit_code, 0);

@@ -15,7 +15,8 @@ using Json = nlohmann::ordered_json;
 // A run of two ranks, made once; each test damages a copy of its own.
 const Workplace& place() {
   static const Workplace made("report");
-  static const Outcome run = made.memwall({"train", "tiny.textproto", "--run-dir", "whole", "--set", "run.trace_steps=2"}, 2);
+  static const Outcome run = made.memwall(
+      {"train", "tiny.textproto", "--run-dir", "whole", "--set", "run.trace_steps=2"}, 2);
   check(run.exit_code == 0, "the run failed", run.err);
   return made;
 }
