@@ -31,6 +31,18 @@ void nap(Clock::time_point moved_at) {
   std::this_thread::sleep_for(std::clamp<Clock::duration>(share, kShortestNap, kLongestNap));
 }
 
+// Reset before the lock is released, also where a call throws.
+class CallerWaits {
+ public:
+  explicit CallerWaits(bool& flag) : flag_(flag) { flag_ = true; }
+  ~CallerWaits() { flag_ = false; }
+  CallerWaits(const CallerWaits&) = delete;
+  CallerWaits& operator=(const CallerWaits&) = delete;
+
+ private:
+  bool& flag_;
+};
+
 size_t places_for(int exchanges_in_flight, int ranks) {
   return 2 * static_cast<size_t>(std::max(1, std::min(exchanges_in_flight, ranks - 1)));
 }
@@ -101,6 +113,7 @@ Ticket MpiCommunicator::enqueue(Collective kind, int64_t payload_bytes,
                                 std::unique_ptr<MpiCall> call) {
   {
     const std::lock_guard lock(mutex_);
+    if (failure_) std::rethrow_exception(failure_);
     ++ledger_[kind].calls;
     ledger_[kind].payload_bytes += payload_bytes;
     queue_.push_back(std::move(call));
@@ -169,7 +182,7 @@ void MpiCommunicator::wait(Ticket ticket) {
   if (failure_) std::rethrow_exception(failure_);
   if (ticket <= completed_) return;
   const WaitScope scope(status_);
-  caller_waits_ = true;
+  const CallerWaits here(caller_waits_);
   auto moved_at = Clock::now();
   while (completed_ < ticket) {
     if (failure_) std::rethrow_exception(failure_);
@@ -185,8 +198,7 @@ void MpiCommunicator::wait(Ticket ticket) {
     }
     lock.lock();
   }
-  caller_waits_ = false;
-  wake_.notify_one();
+  wake_.notify_one();  // the lock is released after the flag
 }
 
 void MpiCommunicator::broadcast(void* data, int64_t bytes, int root) {

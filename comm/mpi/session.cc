@@ -24,7 +24,8 @@ constexpr unsigned kAbortSeconds = 5;  // MPI_Abort must be done by then
 // Over TCP, Open MPI hands a message's whole rest to the socket as one piece ("put"), and what lets
 // the other side's message begin waits behind it: two ranks that send to each other take turns.
 // Pieces of 128 KiB ("send") pass side by side: 2 MiB both ways at 1 Gbit/s take 17 ms in place
-// of 34. Where the user has set it (mpirun --mca btl_tcp_flags), that stays.
+// of 34. Where the user has set it (mpirun --mca btl_tcp_flags, or the environment), that stays; a
+// file of MCA parameters does not count.
 void let_tcp_go_both_ways() {
   ::setenv("OMPI_MCA_btl_tcp_flags", "send,inplace", 0);
 }

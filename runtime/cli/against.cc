@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "runtime/cli/machine.h"
 #include "runtime/cli/run_folder.h"
@@ -40,8 +41,9 @@ std::vector<std::string> runs_of_sweep(const std::string& folder) {
 
 std::vector<std::string> runs_of(const std::vector<std::string>& arguments) {
   std::vector<std::string> out;
+  std::set<fs::path> known;
   const auto add = [&](const std::string& run) {
-    if (std::find(out.begin(), out.end(), run) == out.end()) out.push_back(run);
+    if (known.insert(fs::weakly_canonical(run)).second) out.push_back(run);
   };
   for (const std::string& argument : arguments) {
     if (holds_run(argument)) {
@@ -64,7 +66,7 @@ Compared compare(const std::vector<std::string>& runs, const Machine& machine) {
   for (const std::string& run : runs) {
     try {
       out.runs.push_back(predict_run(run, machine));
-    } catch (const InputError& error) {
+    } catch (const Error& error) {
       out.others.push_back({run, error.what()});
     }
   }

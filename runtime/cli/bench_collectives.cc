@@ -25,7 +25,8 @@ using Json = nlohmann::ordered_json;
 constexpr double kTimeoutSeconds = 120.0;
 constexpr int64_t kMostBytes = int64_t{1} << 30;
 constexpr const char* kMpiLibrary = "mpi_library";
-// Of a fit: a collective and size takes no longer; and scalars are all that is ever all-reduced.
+// Of a fit: about what a collective, size and side takes; and scalars are all that is ever
+// all-reduced.
 constexpr double kFitSeconds = 1.0, kFitRestSeconds = 3e-3;
 constexpr int64_t kMostScalarBytes = int64_t{4} << 10;
 
@@ -162,7 +163,7 @@ std::vector<TimedCollective> timed_of(const std::vector<OwnSide>& own,
       for (const CollectiveTimes& t : all) {
         if (t.side != side.name() || t.collective != op_name(op)) continue;
         const int64_t part = op == Op::kReduceScatter ? t.bytes / hosting.ranks : t.bytes;
-        timed.points.push_back({hosting.ranks, hosting.ranks_a_node, part, t.seconds.median()});
+        timed.points.push_back({hosting.ranks, hosting.ranks_a_node, part, t.seconds.mean()});
       }
       if (!timed.points.empty()) out.push_back(std::move(timed));
     }

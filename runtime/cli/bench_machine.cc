@@ -33,6 +33,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kWarmUpSteps = 2;
+constexpr int64_t kMostSkipped = 40;  // a loss scale that halves has fallen far enough by then
 
 // The same on all ranks.
 struct MachineTimes {
@@ -51,10 +52,11 @@ double mean(const std::vector<double>& values) {
 }
 
 // A rank's figures of one training step, as it sends them to the others.
-std::vector<double> figures(const StepPoints::Step& step, double step_seconds) {
+std::vector<double> figures(const StepPoints::Step& step, const StepReport& report) {
   std::vector<double> out = step.seconds;
   out.push_back(step.compute_seconds);
-  out.push_back(std::max(0.0, step_seconds - step.compute_seconds - step.transfer_seconds));
+  out.push_back(std::max(0.0, report.seconds - step.compute_seconds - step.transfer_seconds));
+  out.push_back(report.skipped ? 1.0 : 0.0);
   return out;
 }
 
@@ -81,16 +83,21 @@ class MachineBench {
     const int64_t cycle = std::max<int64_t>(1, settings.curvature_every);
     const int64_t kinds = has_two_kinds(run_.plan) ? 2 : 1;  // steps with curvature and without
     const double begin = now_seconds();
-    double spent = 0.0;  // the same on all ranks
-    for (int64_t step = 0; step < kWarmUpSteps + steps || spent < least_seconds; ++step) {
+    double spent = 0.0;  // the same on all ranks, as is what follows
+    int64_t counted = 0;
+    for (int64_t step = 0; counted < steps || spent < least_seconds; ++step) {
+      if (step > kWarmUpSteps + kMostSkipped + 2 * counted) {
+        throw InputError("most steps overflow at this loss scale, and are not timed", "",
+                         "a smaller precision.initial_loss_scale");
+      }
       for (int64_t kind = 0; kind < kinds; ++kind) {
         state.applied = state.measured * cycle + kind;
         comm_.barrier();
         points_.take();
         const StepReport report = runner.run(step, state, {});
-        const std::vector<double> mine = figures(points_.take(), report.seconds);
+        const std::vector<double> mine = figures(points_.take(), report);
         const std::vector<double> all = comm_.gather_all(mine);
-        if (step >= kWarmUpSteps) add(all, mine.size(), kind == 0);
+        if (step >= kWarmUpSteps && add(all, mine.size(), kind == 0)) ++counted;
         if (kind == 0) state = next_state(state, report, settings.loss_scale);
       }
       spent = slowest(comm_, now_seconds() - begin);
@@ -99,22 +106,25 @@ class MachineBench {
   }
 
  private:
-  // `all`: rank by rank.
-  void add(const std::vector<double>& all, size_t count, bool whole) {
+  // `all`: rank by rank. False: a rank skipped its update, which then took no time. True is of a
+  // whole step only.
+  bool add(const std::vector<double>& all, size_t count, bool whole) {
     const auto of_ranks = [&](size_t figure) {
       std::vector<double> out;
       for (size_t at = figure; at < all.size(); at += count) out.push_back(all[at]);
       return out;
     };
+    if (mean(of_ranks(seconds_.size() + 2)) > 0.0) return false;
     for (size_t w = 0; w < seconds_.size(); ++w) {
       const double seconds = mean(of_ranks(w));
       if (seconds > 0.0) seconds_[w].add(seconds);
     }
-    if (!whole) return;
+    if (!whole) return false;
     const std::vector<double> compute = of_ranks(seconds_.size());
     compute_.add(mean(compute));
     behind_.add(*std::max_element(compute.begin(), compute.end()) - mean(compute));
     host_.add(mean(of_ranks(seconds_.size() + 1)));
+    return true;
   }
 
   MachineTimes result() const {
@@ -161,12 +171,14 @@ std::optional<config::Cluster> given_cluster(const std::string& file, const Job&
   return std::nullopt;
 }
 
-void write_times(const BenchMachineOptions& options, const MachineTimes& times, const Job& job) {
+// `memory_bytes`: of a rank.
+void write_times(const BenchMachineOptions& options, const MachineTimes& times,
+                 int64_t memory_bytes, const Job& job) {
   std::optional<config::Cluster> cluster = given_cluster(options.fit, job);
   if (cluster) {
     add_ops(*cluster, times.ops);
   } else {
-    cluster = cluster_of(times.ops, timed_on(job), available_memory_bytes() / job.ranks_on_host());
+    cluster = cluster_of(times.ops, timed_on(job), memory_bytes);
   }
   cluster->mutable_device()->set_step_seconds(times.host_seconds);
   cluster->mutable_device()->set_skew_seconds(times.skew_seconds);
@@ -239,12 +251,14 @@ std::string to_text(const BenchMachineOptions& options, const MachineTimes& time
 ExitCode bench_machine_verb(const BenchMachineOptions& options, Job& job) {
   const BenchRun run = bench_run(options.config, job);
   const bool writes = job.speaks() && !options.fit.empty();
+  int64_t memory_bytes = 0;       // before there are arenas
   run_together(job.comm(), [&] {  // a file that cannot be used is refused before the work
+    memory_bytes = available_memory_bytes() / job.ranks_on_host();
     if (writes) given_cluster(options.fit, job);
   });
   const MachineTimes times = MachineBench(run, job).measure(options.steps, options.seconds);
   run_together(job.comm(), [&] {
-    if (writes) write_times(options, times, job);
+    if (writes) write_times(options, times, memory_bytes, job);
   });
   if (!job.speaks()) return ExitCode::kDone;
   fmt::print("{}", options.json ? to_json(options, times, job).dump(2) + '\n'

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <set>
 #include <thread>
 
 #include "comm/agree.h"
@@ -192,19 +193,22 @@ std::vector<CollectiveTimes> measure_collectives(Communicator& comm,
                                                  std::span<const CollectiveSide> sides,
                                                  const CollectiveRounds& work) {
   std::vector<CollectiveTimes> out;
+  std::set<std::string> too_long;  // at this size already
   for (const int64_t bytes : work.sizes) {
     for (const auto make : {reduce_scatter, all_gather, all_reduce, broadcast}) {
       std::unique_ptr<Buffers> at;
       run_together(comm, [&] { at = std::make_unique<Buffers>(comm.size(), bytes); });
       const Trial trial = make(*at, comm.rank(), comm.size(), bytes);
       if (work.wanted && !work.wanted(trial.name, bytes)) continue;
+      if (too_long.contains(trial.name)) continue;
       const size_t first = out.size();
       for (const CollectiveSide& side : sides) {
         out.push_back({trial.name, side.name, bytes, trial.bus_bytes, {}});
       }
       double spent = 0.0;  // the same on all ranks
       for (int64_t round = 0; round <= work.rounds; ++round) {
-        if (round > kLeastRounds && spent > work.limit_seconds) break;
+        const double limit = round > kLeastRounds ? work.limit_seconds : 3.0 * work.limit_seconds;
+        if (round > 1 && spent > limit) break;
         for (size_t s = 0; s < sides.size(); ++s) {
           trial.prepare();
           std::this_thread::sleep_for(std::chrono::duration<double>(work.rest_seconds));
@@ -213,6 +217,7 @@ std::vector<CollectiveTimes> measure_collectives(Communicator& comm,
           spent += seconds;
           if (round > 0) out[first + s].seconds.add(seconds);
         }
+        if (round == 1 && spent > 2.0 * work.limit_seconds) too_long.insert(trial.name);
       }
     }
   }

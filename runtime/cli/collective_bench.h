@@ -46,7 +46,9 @@ struct CollectiveRounds {
   bool one_host = false;
   // Of rest before each round: in a training step links rest while ranks compute.
   double rest_seconds = 0.0;
-  double limit_seconds = 1e9;  // no more rounds, beyond kLeastRounds, of a size once they took this
+  // Of a size over all sides, about: beyond it at most kLeastRounds rounds, beyond three times as
+  // much one, and no larger size of a collective of which one round took as long.
+  double limit_seconds = 1e9;
   // Which to measure; empty: all.
   std::function<bool(const std::string& collective, int64_t bytes)> wanted{};
 };

@@ -254,27 +254,29 @@ void add_argument(const std::string& argument, const std::optional<GivenCluster>
 }
 
 // A path that cannot be written is the user's to mend.
-void write_page(const std::string& path, const std::string& text) {
+void write(const std::string& path, const std::string& text, const char* option) {
   if (fs::is_directory(path)) throw InputError("is a folder", path, "name the file to write");
   try {
     write_file_atomically(path, text);
   } catch (const Error& error) {
-    throw InputError(error.what(), "", "name another file with -o");
+    throw InputError(error.what(), "", fmt::format("name another file with {}", option));
+  }
+}
+
+void check_trace(const ReportOptions& options) {
+  if (options.runs.size() != 1) {
+    throw InputError(fmt::format("is of one run, and {} are named", options.runs.size()), "--trace",
+                     "name one run folder");
+  }
+  if (fs::weakly_canonical(options.trace) == fs::weakly_canonical(options.output)) {
+    throw InputError("is the page's file too", "--trace", "name another file");
   }
 }
 
 }  // namespace
 
-void write_traces(const ReportOptions& options) {
-  if (options.runs.size() != 1) {
-    throw InputError(fmt::format("is of one run, and {} are named", options.runs.size()), "--trace",
-                     "name one run folder");
-  }
-  write_page(options.trace, merged_traces(options.runs[0]));
-}
-
 ExitCode report_verb(const ReportOptions& options) {
-  if (!options.trace.empty()) write_traces(options);
+  if (!options.trace.empty()) check_trace(options);
   std::optional<GivenCluster> cluster;
   if (!options.cluster.empty()) cluster = {load_cluster(options.cluster), options.cluster};
   Page content;
@@ -282,6 +284,9 @@ ExitCode report_verb(const ReportOptions& options) {
   Json categories = Json::array();
   for (size_t c = 0; c < kCategoryCount; ++c) {
     categories.push_back(name_of(static_cast<Category>(c)));
+  }
+  if (!options.trace.empty()) {
+    write(options.trace, merged_traces(options.runs[0]), "--trace");
   }
   const Json data = {{"memwall", MEMWALL_VERSION},
                      {"made", fmt::format("{:%Y-%m-%d %H:%M}", fmt::localtime(std::time(nullptr)))},
@@ -292,7 +297,7 @@ ExitCode report_verb(const ReportOptions& options) {
                      {"runs", std::move(content.runs)},
                      {"scales", std::move(content.scales)}};
   const std::string text = page(data);
-  write_page(options.output, text);
+  write(options.output, text, "-o");
   int64_t problems = 0;
   for (const Json& run : data["runs"]) problems += run["problems"].empty() ? 0 : 1;
   fmt::print("{}: {} run{}, {:.1f} MB", options.output, data["runs"].size(),

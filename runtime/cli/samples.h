@@ -11,6 +11,11 @@ struct Samples {
 
   void add(double value) { values.push_back(value); }
   double min() const { return *std::min_element(values.begin(), values.end()); }
+  double mean() const {
+    double sum = 0.0;
+    for (const double value : values) sum += value;
+    return sum / static_cast<double>(values.size());
+  }
   // The mean of the middle two, where their number is even.
   double median() const {
     std::vector<double> sorted = values;

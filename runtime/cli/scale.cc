@@ -73,16 +73,18 @@ class Predictors {
   bool any() const { return given_.has_value() || calibrates_; }
   bool lacks(const ScaleRun& run) const { return calibrates_ && !measured_.contains(run.ranks); }
 
-  void measure(const ScaleLauncher& launcher, const ScaleRun& run) {
-    if (!lacks(run)) return;
+  // "", or what went wrong: the next run on as many ranks may do better.
+  std::string measure(const ScaleLauncher& launcher, const ScaleRun& run) {
+    if (!lacks(run)) return "";
     say(fmt::format("measuring {} rank{} and {} links", run.ranks, run.ranks == 1 ? "" : "s",
                     run.ranks == 1 ? "no" : "their"));
     const ScaleLauncher::Result result = launcher.calibrate(run);
     if (!result.error.empty()) {
       for (const std::string& line : result.last_lines) say("  " + line);
-      throw Error("the machine could not be measured: " + result.error, run.cluster + ".log");
+      return "the machine could not be measured: " + result.error;
     }
     load_measured(run);
+    return "";
   }
 
   // A run that the machine cannot have made is not predicted; the sweep goes on.
@@ -210,8 +212,17 @@ void run_missing(ScaleReport& report, const ProcessGuard& guard, Predictors& pre
   }
   const ScaleLauncher launcher(report.sweep, guard, say);
   for (ScaleOutcome& outcome : report.outcomes) {
-    predictors.measure(launcher, outcome.run);
-    if (is_missing(outcome)) make_run(report.sweep, launcher, outcome);
+    const bool unknown = predictors.lacks(outcome.run);
+    const std::string problem = predictors.measure(launcher, outcome.run);
+    if (is_missing(outcome) && !problem.empty()) {
+      outcome.status = ScaleOutcome::Status::kFailed;
+      outcome.error = problem;
+      say(fmt::format("{}: failed: {}", outcome.run.folder, problem));
+    } else if (is_missing(outcome)) {
+      make_run(report.sweep, launcher, outcome);
+    } else if (!unknown) {
+      continue;
+    }
     predictors.add(outcome);
     write_scale_json(report);
   }

@@ -141,7 +141,7 @@ ScaleLauncher::Result ScaleLauncher::calibrate(const ScaleRun& run) const {
   add_sets(run.sets, machine);
   Result out = start(run, machine, file + ".log");
   if (out.error.empty() && run.ranks > 1) {
-    out = start(run, {"bench", "collectives", "--fit", unfinished}, file + ".log");
+    out = start(run, {"bench", "collectives", "--fit", unfinished}, file + ".links.log");
   }
   if (out.error.empty()) fs::rename(unfinished, file);
   return out;

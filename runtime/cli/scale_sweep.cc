@@ -113,8 +113,11 @@ ScaleRun run_of(const ScaleOptions& options, const Sweep& sweep, const config::C
   out.sets = sets_of(options, std::move(last));
   config::Config config = valid_config(options, out.sets, ranks);
   if (options.calibrate) {
-    out.cluster = fmt::format("{}/cluster-ranks-{}.textproto", sweep.folder, ranks);
-    out.chooses_on_cluster = ranks > 1 && !config.communication().has_cluster() &&
+    // As many threads in other sweeps of this folder would make the ranks other devices.
+    out.cluster = fmt::format("{}/cluster-ranks-{}", sweep.folder, ranks);
+    if (sweep.threads > 0) out.cluster += fmt::format("-threads-{}", sweep.threads);
+    out.cluster += ".textproto";
+    out.chooses_on_cluster = out.placement.hosts > 1 && !config.communication().has_cluster() &&
                              !fabric_request(config.communication()).algorithm;
     config = valid_config(options, train_sets(out), ranks);
   }
@@ -183,6 +186,7 @@ Sweep plan_sweep(const ScaleOptions& options) {
   if (out.launch == Launch::kHosts) out.hosts = parse_hosts(options.hosts);
   out.threads = threads_of(out.launch, counts.back());
   out.steps = options.steps;
+  out.calibrates = options.calibrate;
   out.warm_up_steps = warm_up_steps(options.steps);
   const config::Config first =
       valid_config(options, sets_of(options, {set("run.steps", options.steps)}), counts[0]);
@@ -207,7 +211,7 @@ nlohmann::ordered_json identity_json(const Sweep& sweep) {
       {"config_hash", sweep.config_hash},     {"scaling", name_of(sweep.scaling)},
       {"launch", name_of(sweep.launch)},      {"link", nullptr},
       {"ranks_per_host", sweep.ranks_a_host}, {"steps", sweep.steps},
-      {"sequences", sweep.sequences}};
+      {"calibrate", sweep.calibrates},        {"sequences", sweep.sequences}};
   if (!sweep.link.empty()) out["link"] = sweep.link;
   return out;
 }

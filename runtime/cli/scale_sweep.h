@@ -37,6 +37,7 @@ struct Sweep {
   int64_t threads = 0;
   std::vector<Host> hosts;  // of Launch::kHosts
   int64_t steps = 0, warm_up_steps = 0;
+  bool calibrates = false;  // each rank count is measured before its first run
   // Sequences a step: a rank's (weak), or all ranks' (strong).
   int64_t sequences = 0;
   std::string

@@ -24,7 +24,8 @@ constexpr std::string_view kNetwork = "10.77.0.0/24";
 // What TCP needs for a steady rate on a throttled link. Cubic takes the throttle's jitter for
 // congestion, and then a transfer in five stalls for 15 to 60 ms (4 hosts, 200 KB to each other
 // one, 1 Gbit/s): Reno. A receive window that grows lets queues grow: fixed, `window_bytes`, a
-// millisecond's. And what was learned in one job must not slow down the next.
+// millisecond's. And what was learned in one job must not slow down the next. (A container may have
+// /proc/sys read-only: then the links are as they are.)
 std::string steady_tcp(int64_t window_bytes) {
   constexpr int64_t kLeastWindow = 131'072;
   return fmt::format(
@@ -73,8 +74,9 @@ std::string processors() {
 // A connection's packets are received by one processor; else two overtake each other, which TCP
 // takes for a loss.
 void keep_order(const std::string& where, const std::string& interface) {
-  must({"ip", "netns", "exec", where, "/bin/bash", "-c",
-        fmt::format("echo {} > /sys/class/net/{}/queues/rx-0/rps_cpus", processors(), interface)});
+  try_to(
+      {"ip", "netns", "exec", where, "/bin/bash", "-c",
+       fmt::format("echo {} > /sys/class/net/{}/queues/rx-0/rps_cpus", processors(), interface)});
 }
 
 std::vector<std::string> namespaces_of(auto wanted) {
@@ -200,7 +202,8 @@ void NamespaceHosts::make(int64_t bits_per_second) {
     must({"ip", "-n", here, "address", "add", address(host) + "/24", "dev", "eth0"});
     must({"ip", "-n", here, "link", "set", "lo", "up"});
     must({"ip", "-n", here, "link", "set", "eth0", "up"});
-    must({"ip", "netns", "exec", here, "/bin/bash", "-c", steady_tcp(bits_per_second / 8 / 1000)});
+    try_to(
+        {"ip", "netns", "exec", here, "/bin/bash", "-c", steady_tcp(bits_per_second / 8 / 1000)});
     keep_order(here, "eth0");
     keep_order(hub, port);
     throttle(here, "eth0");

@@ -114,6 +114,37 @@ TEST_F(ScaleCommand, AFailedRunIsShownAndTheSweepGoesOn) {
   EXPECT_EQ(runs[1]["efficiency"], 1.0);  // the smallest count that is done
 }
 
+TEST_F(ScaleCommand, MeasuresBeforeItPredicts) {
+  const std::vector<std::string> words = {"--ranks", "2",           "--strong", "--steps",
+                                          "5",       "--calibrate", "--json"};
+  const Outcome first = scale(words);
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_NE(first.err.find("measuring 2 ranks"), std::string::npos) << first.err;
+  const Json run = record()["runs"][0];
+  ASSERT_TRUE(run["predicted"].is_object()) << run;
+  const double predicted = run["predicted"]["step_seconds"];
+  EXPECT_GT(predicted, 0.0);
+  EXPECT_NEAR(run["prediction_error"].get<double>(),
+              predicted / run["step_seconds"].get<double>() - 1.0, 1e-9);
+
+  const Outcome again = scale(words);  // keeps what was measured
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(again.err.find("measuring"), std::string::npos) << again.err;
+  EXPECT_EQ(record()["runs"][0]["predicted"]["step_seconds"], predicted);
+  expect_refused(scale({"--ranks", "2", "--strong", "--steps", "5"}), 2, "calibrate");
+}
+
+TEST_F(ScaleCommand, GoesOnWhereTheMachineCannotBeMeasured) {
+  const Outcome outcome = scale({"--ranks", "1", "--stages", "0,3", "--strong", "--steps", "5",
+                                 "--calibrate", "--set", "memory.budget=1KiB"});
+  EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
+  ASSERT_EQ(record()["runs"].size(), 2u);
+  for (const Json& run : record()["runs"]) {
+    EXPECT_EQ(run["status"], "failed");
+    EXPECT_NE(run["error"].get<std::string>().find("could not be measured"), std::string::npos);
+  }
+}
+
 TEST_F(ScaleCommand, RefusesBadWords) {
   expect_refused(scale({}), 2, "--ranks");
   expect_refused(scale({"--ranks", "2,1"}), 2, "--ranks");
