@@ -11,6 +11,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "runtime/cli/machine.h"
 #include "runtime/cli/scale_figures.h"
@@ -211,7 +212,14 @@ void run_missing(ScaleReport& report, const ProcessGuard& guard, Predictors& pre
     return;
   }
   const ScaleLauncher launcher(report.sweep, guard, say);
-  for (ScaleOutcome& outcome : report.outcomes) {
+  // All stages of a rank count right after it was measured: a machine's speed drifts.
+  std::vector<ScaleOutcome*> order;
+  for (ScaleOutcome& outcome : report.outcomes) order.push_back(&outcome);
+  std::stable_sort(order.begin(), order.end(), [](const ScaleOutcome* a, const ScaleOutcome* b) {
+    return a->run.ranks < b->run.ranks;
+  });
+  for (ScaleOutcome* next : order) {
+    ScaleOutcome& outcome = *next;
     const bool unknown = predictors.lacks(outcome.run);
     const std::string problem = predictors.measure(launcher, outcome.run);
     if (is_missing(outcome) && !problem.empty()) {
