@@ -9,6 +9,7 @@
 #include <map>
 #include <numeric>
 
+#include "runtime/cli/cores.h"
 #include "runtime/cli/predict.h"
 #include "runtime/cli/run_folder.h"
 #include "runtime/cli/samples.h"
@@ -119,6 +120,7 @@ void add_hosts(const Sweep& sweep, const RunRecord& record, const ScaleRun& run,
     cores = std::max(cores, number_after(text, " cores="));
   }
   const bool one_machine = sweep.launch == Launch::kNamespaces;
+  if (one_machine) cores = static_cast<int64_t>(allowed_cores().size());
   out.oversubscribed = out.threads * (one_machine ? run.ranks : run.placement.ranks_a_host) > cores;
   out.hosts = static_cast<int64_t>(ranks_on.size());
   for (const auto& [host, ranks] : ranks_on) {

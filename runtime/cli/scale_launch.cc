@@ -104,7 +104,11 @@ ScaleLauncher::ScaleLauncher(const Sweep& sweep, const ProcessGuard& guard,
   }
   if (sweep.launch != Launch::kNamespaces) return;
   check_can_make_namespaces();
-  namespaces_.emplace(most_hosts(sweep), parse_link_rate(sweep.link), sweep.folder);
+  // Processes that are free to move share a core now and then, and are slow for a whole run.
+  const int64_t hosts = most_hosts(sweep), a_host = std::max<int64_t>(1, cores_ / hosts);
+  const bool fits = std::max<int64_t>(1, sweep.threads) * sweep.ranks_a_host <= a_host;
+  namespaces_.emplace(hosts, parse_link_rate(sweep.link), sweep.folder,
+                      fits ? allowed_cores() : std::vector<int>());
   say(fmt::format("{} hosts, {} to {}, on links of {}", most_hosts(sweep), namespaces_->name(1),
                   namespaces_->name(most_hosts(sweep)), sweep.link));
   if (most_ranks(sweep) > cores_) {

@@ -129,7 +129,8 @@ int64_t parse_link_rate(const std::string& text) {
 void check_can_make_namespaces() {
   for (const auto& [program, package] :
        {std::pair{"ip", "iproute2"}, std::pair{"tc", "iproute2"},
-        std::pair{"unshare", "util-linux"}, std::pair{"hostname", "hostname"}}) {
+        std::pair{"unshare", "util-linux"}, std::pair{"taskset", "util-linux"},
+        std::pair{"hostname", "hostname"}}) {
     if (is_in_path(program)) continue;
     throw InputError(fmt::format("the program {} is not in PATH", program), "--link",
                      fmt::format("install the package {}", package));
@@ -148,8 +149,11 @@ std::vector<std::string> remove_abandoned_namespaces() {
 }
 
 NamespaceHosts::NamespaceHosts(int64_t count, int64_t bits_per_second,
-                               const std::string& scratch_folder)
-    : count_(count), maker_(::getpid()), agent_(fs::absolute(scratch_folder) / "reach-host.sh") {
+                               const std::string& scratch_folder, std::vector<int> cores)
+    : count_(count),
+      maker_(::getpid()),
+      agent_(fs::absolute(scratch_folder) / "reach-host.sh"),
+      cores_(std::move(cores)) {
   if (count < 1 || count > kMost) {
     throw InputError(fmt::format("{} hosts; there is room for 1 to {}", count, kMost), "--link");
   }
@@ -213,14 +217,32 @@ void NamespaceHosts::make(int64_t bits_per_second) {
 
 // mpirun calls it as it would ssh: OPTIONS HOST COMMAND. Each host has a hostname of its own, for
 // Open MPI tells hosts apart by it.
+std::string NamespaceHosts::cores_of(int64_t host) const {
+  const auto cores = static_cast<int64_t>(cores_.size());
+  if (cores == 0) return "";
+  const int64_t each = std::max<int64_t>(1, cores / count_);
+  std::string out;
+  for (int64_t k = 0; k < each; ++k) {
+    const int core = cores_[static_cast<size_t>(((host - 1) * each + k) % cores)];
+    out += (k > 0 ? "," : "") + std::to_string(core);
+  }
+  return out;
+}
+
 void NamespaceHosts::write_agent() const {
+  std::string pins;
+  for (int64_t host = 1; host <= count_ && !cores_.empty(); ++host) {
+    pins += fmt::format("  {}{}-{}) taskset -cp {} $$ >/dev/null ;;\n", kPrefix, maker_, host,
+                        cores_of(host));
+  }
+  if (!pins.empty()) pins = "case $host in\n" + pins + "esac\n";
   std::ofstream(agent_) << fmt::format(R"(#!/bin/bash
 while [[ ${{1:-}} == -* ]]; do shift; done
 host={}${{1##*.}}
 shift
-exec ip netns exec "$host" unshare --uts /bin/bash -c "hostname $host; $*"
+{}exec ip netns exec "$host" unshare --uts /bin/bash -c "hostname $host; $*"
 )",
-                                       fmt::format("{}{}-", kPrefix, maker_))
+                                       fmt::format("{}{}-", kPrefix, maker_), pins)
                         << std::flush;
   std::error_code error;
   fs::permissions(agent_, fs::perms::owner_all, error);
@@ -253,7 +275,9 @@ std::vector<std::string> NamespaceHosts::mpirun(int64_t hosts, int64_t slots) co
           "--uts",
           "/bin/bash",
           "-c",
-          "hostname \"$0\"; exec \"$@\"",
+          cores_.empty() ? "hostname \"$0\"; exec \"$@\""
+                         : fmt::format("taskset -cp {} $$ >/dev/null; hostname \"$0\"; exec \"$@\"",
+                                       cores_of(1)),
           first,
           "mpirun",
           "--mca",

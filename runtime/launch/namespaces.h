@@ -33,8 +33,11 @@ class NamespaceHosts {
   static constexpr int64_t kMost = 250;
 
   // `count` hosts, numbered from 1; `scratch_folder` gets the script by which mpirun reaches them.
-  // Error where the system refuses; nothing is left behind then.
-  NamespaceHosts(int64_t count, int64_t bits_per_second, const std::string& scratch_folder);
+  // `cores`: those of this machine that they share, each host an equal part, hosts that outnumber
+  // them one each in turn; empty: the system places their processes. Error where the system
+  // refuses; nothing is left behind then.
+  NamespaceHosts(int64_t count, int64_t bits_per_second, const std::string& scratch_folder,
+                 std::vector<int> cores = {});
   ~NamespaceHosts();  // removes all, and ends the processes in them
   NamespaceHosts(const NamespaceHosts&) = delete;
   NamespaceHosts& operator=(const NamespaceHosts&) = delete;
@@ -51,11 +54,13 @@ class NamespaceHosts {
  private:
   std::string switch_name() const;
   void make(int64_t bits_per_second);
+  std::string cores_of(int64_t host) const;  // for taskset; "" where the system places it
   void write_agent() const;
   void remove() const noexcept;
 
   int64_t count_, maker_;  // maker_: this process
   std::string agent_;      // the script's path
+  std::vector<int> cores_;
 };
 
 }  // namespace memwall
