@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <set>
 
 #include "runtime/cli/machine.h"
@@ -21,13 +20,7 @@ using Json = nlohmann::ordered_json;
 
 // Of scale.json, in its order; those that were never started are left out.
 std::vector<std::string> runs_of_sweep(const std::string& folder) {
-  const std::string file = fmt::format("{}/{}", folder, kScaleFile);
-  std::ifstream stream(file);
-  const Json scale = Json::parse(stream, nullptr, false);
-  if (!scale.is_object() || !scale.value("runs", Json()).is_array()) {
-    throw InputError("is no JSON object with a list of runs", file,
-                     "the file is damaged; name the folders of its runs instead");
-  }
+  const Json scale = read_scale_json(folder);
   std::vector<std::string> out;
   for (const Json& entry : scale["runs"]) {
     if (!entry.is_object() || !entry.value("run", Json()).is_string()) continue;

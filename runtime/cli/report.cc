@@ -16,6 +16,7 @@
 #include "runtime/cli/plan_text.h"
 #include "runtime/cli/predict.h"
 #include "runtime/cli/run_folder.h"
+#include "runtime/cli/scale_record.h"
 #include "runtime/cli/settings.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/config/cluster.h"
@@ -34,8 +35,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
-
-constexpr std::string_view kScaleFile = "scale.json";
 
 struct GivenCluster {
   config::Cluster cluster;
@@ -213,13 +212,7 @@ void add_run(const std::string& folder, const std::string& shown_as,
 }
 
 void add_scale(const std::string& folder, const std::optional<GivenCluster>& cluster, Page& page) {
-  const std::string file = fmt::format("{}/{}", folder, kScaleFile);
-  std::ifstream stream(file);
-  Json scale = Json::parse(stream, nullptr, false);
-  if (!scale.is_object() || !scale.value("runs", Json()).is_array()) {
-    throw InputError("is no JSON object with a list of runs", file,
-                     "the file is damaged; name the folders of its runs instead");
-  }
+  Json scale = read_scale_json(folder);
   scale["folder"] = folder;
   for (Json& entry : scale["runs"]) {
     if (!entry.is_object() || !entry.value("run", Json()).is_string()) continue;

@@ -220,7 +220,6 @@ void run_missing(ScaleReport& report, const ProcessGuard& guard, Predictors& pre
   });
   for (ScaleOutcome* next : order) {
     ScaleOutcome& outcome = *next;
-    const bool unknown = predictors.lacks(outcome.run);
     const std::string problem = predictors.measure(launcher, outcome.run);
     if (is_missing(outcome) && !problem.empty()) {
       outcome.status = ScaleOutcome::Status::kFailed;
@@ -228,8 +227,8 @@ void run_missing(ScaleReport& report, const ProcessGuard& guard, Predictors& pre
       say(fmt::format("{}: failed: {}", outcome.run.folder, problem));
     } else if (is_missing(outcome)) {
       make_run(report.sweep, launcher, outcome);
-    } else if (!unknown) {
-      continue;
+    } else if (!outcome.figures || outcome.figures->prediction) {
+      continue;  // nothing new is known of it
     }
     predictors.add(outcome);
     write_scale_json(report);

@@ -155,6 +155,15 @@ void write_scale_json(const ScaleReport& report) {
                         scale_json(report).dump(2) + '\n');
 }
 
+nlohmann::ordered_json read_scale_json(const std::string& folder) {
+  const std::string path = fmt::format("{}/{}", folder, kScaleFile);
+  std::ifstream file(path);
+  Json out = Json::parse(file, nullptr, false);
+  if (out.is_object() && out.value("runs", Json()).is_array()) return out;
+  throw InputError("is no JSON object with a list of runs", path,
+                   "the file is damaged; name the folders of its runs instead");
+}
+
 ScaleReport resume(const Sweep& sweep, const std::function<void(const std::string&)>& say) {
   ScaleReport out{sweep, {}};
   const Json old = old_record(sweep);

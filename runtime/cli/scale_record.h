@@ -35,6 +35,9 @@ std::optional<double> efficiency(const ScaleReport& report, const ScaleOutcome& 
 nlohmann::ordered_json scale_json(const ScaleReport& report);
 void write_scale_json(const ScaleReport& report);
 
+// The record in a sweep's folder: {"runs": [...], ...}. InputError where it is damaged.
+nlohmann::ordered_json read_scale_json(const std::string& folder);
+
 // What of `sweep` lies in its folder. Runs that are done are kept, unfinished and damaged ones are
 // moved aside, to NAME.unfinished-K, and `say` gets a line for each. InputError where the folder
 // holds another sweep.

@@ -24,8 +24,7 @@ constexpr std::string_view kNetwork = "10.77.0.0/24";
 // What TCP needs for a steady rate on a throttled link. Cubic takes the throttle's jitter for
 // congestion, and then a transfer in five stalls for 15 to 60 ms (4 hosts, 200 KB to each other
 // one, 1 Gbit/s): Reno. A receive window that grows lets queues grow: fixed, `window_bytes`, a
-// millisecond's. And what was learned in one job must not slow down the next. (A container may have
-// /proc/sys read-only: then the links are as they are.)
+// millisecond's. And what was learned in one job must not slow down the next.
 std::string steady_tcp(int64_t window_bytes) {
   constexpr int64_t kLeastWindow = 131'072;
   return fmt::format(
@@ -47,8 +46,8 @@ std::string must(const std::vector<std::string>& words) {
       "--link needs root with CAP_SYS_ADMIN and CAP_NET_ADMIN; in a container --privileged");
 }
 
-void try_to(const std::vector<std::string>& words) {
-  run_and_read({words, {}}, true);
+bool try_to(const std::vector<std::string>& words) {
+  return run_and_read({words, {}}, true).ended.ok();
 }
 
 // The process that made the namespace of this name; nullopt where it is not one of ours.
@@ -73,8 +72,8 @@ std::string processors() {
 
 // A connection's packets are received by one processor; else two overtake each other, which TCP
 // takes for a loss.
-void keep_order(const std::string& where, const std::string& interface) {
-  try_to(
+bool keep_order(const std::string& where, const std::string& interface) {
+  return try_to(
       {"ip", "netns", "exec", where, "/bin/bash", "-c",
        fmt::format("echo {} > /sys/class/net/{}/queues/rx-0/rps_cpus", processors(), interface)});
 }
@@ -196,6 +195,7 @@ void NamespaceHosts::make(int64_t bits_per_second) {
   must({"ip", "netns", "add", hub});
   must({"ip", "-n", hub, "link", "add", "bridge", "type", "bridge"});
   must({"ip", "-n", hub, "link", "set", "bridge", "up"});
+  bool steady = true;
   for (int64_t host = 1; host <= count_; ++host) {
     const std::string here = name(host), port = fmt::format("port{}", host);
     must({"ip", "netns", "add", here});
@@ -206,13 +206,18 @@ void NamespaceHosts::make(int64_t bits_per_second) {
     must({"ip", "-n", here, "address", "add", address(host) + "/24", "dev", "eth0"});
     must({"ip", "-n", here, "link", "set", "lo", "up"});
     must({"ip", "-n", here, "link", "set", "eth0", "up"});
-    try_to(
-        {"ip", "netns", "exec", here, "/bin/bash", "-c", steady_tcp(bits_per_second / 8 / 1000)});
-    keep_order(here, "eth0");
-    keep_order(hub, port);
+    for (const bool done : {try_to({"ip", "netns", "exec", here, "/bin/bash", "-c",
+                                    steady_tcp(bits_per_second / 8 / 1000)}),
+                            keep_order(here, "eth0"), keep_order(hub, port)}) {
+      steady = steady && done;
+    }
     throttle(here, "eth0");
     throttle(hub, port);
   }
+  if (steady) return;
+  fmt::print(stderr,
+             "memwall: warning: the system keeps TCP of the imitated hosts as it is (/proc/sys or "
+             "/sys cannot be written): transfers may stall now and then\n");
 }
 
 // mpirun calls it as it would ssh: OPTIONS HOST COMMAND. Each host has a hostname of its own, for
