@@ -22,6 +22,11 @@ Transport choose_transport(const FabricRequest& asked, const Hosting& hosting) {
     return one_host && pairwise && hosting.ranks <= kMostRanksSharing ? Transport::kSharedMemory
                                                                       : Transport::kMpi;
   }
+  if (*asked.transport == Transport::kNccl || *asked.transport == Transport::kStaged) {
+    throw InputError("transport " + std::string(name_of(*asked.transport)) + " is between GPUs",
+                     "communication.transport",
+                     "set run.device CUDA, or choose AUTO, MPI or SHARED_MEMORY");
+  }
   if (*asked.transport == Transport::kMpi) return Transport::kMpi;
   if (!pairwise) {
     throw InputError("transport SHARED_MEMORY has no algorithm but PAIRWISE", "",
@@ -53,6 +58,29 @@ Fabric choose_fabric(const FabricRequest& asked, const Hosting& hosting) {
   }
   const bool several_hosts = hosting.ranks_a_node < hosting.ranks;
   return {transport, !asked.algorithm && several_hosts ? hosting.ranks_a_node : 1};
+}
+
+Fabric choose_gpu_fabric(const FabricRequest& asked, const Hosting& hosting) {
+  if (hosting.ranks == 1) return {};
+  const bool enough = hosting.gpus_on_host == 0 || hosting.gpus_on_host >= hosting.ranks_on_host;
+  const Transport transport =
+      asked.transport.value_or(enough ? Transport::kNccl : Transport::kStaged);
+  if (transport == Transport::kNccl && !enough) {
+    throw InputError("transport NCCL needs a GPU for each rank, but this host has " +
+                         std::to_string(hosting.gpus_on_host) + " for " +
+                         std::to_string(hosting.ranks_on_host) + " ranks",
+                     "communication.transport: NCCL",
+                     "start fewer ranks on it, or choose AUTO or STAGED");
+  }
+  if (transport != Transport::kNccl && transport != Transport::kStaged) {
+    throw InputError("transport " + std::string(name_of(transport)) + " does not reach GPUs",
+                     "run.device: CUDA", "choose transport AUTO, NCCL or STAGED");
+  }
+  if (asked.algorithm && *asked.algorithm != Algorithm::kPairwise) {
+    throw InputError("between GPUs the transport chooses the algorithm",
+                     "communication.algorithm", "leave it out, or choose AUTO");
+  }
+  return {transport, 1};
 }
 
 std::unique_ptr<Communicator> make_communicator(const MpiSession* session, double timeout_seconds,

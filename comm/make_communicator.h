@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "comm/communicator.h"
 #include "comm/mpi/session.h"
@@ -22,6 +23,8 @@ struct FabricRequest {
 // How a job's ranks lie on hosts. `ranks_a_node`: see MpiSession.
 struct Hosting {
   int64_t ranks = 1, ranks_on_host = 1, ranks_a_node = 1;
+  int64_t gpus_on_host = 0;          // 0: not known, taken for enough
+  std::string gpu_target = "sm_90";  // what plans for these GPUs are made for
 };
 Hosting hosting_of(const MpiSession* session);  // null: one process
 
@@ -31,6 +34,10 @@ Hosting hosting_of(const MpiSession* session);  // null: one process
 // an InputError where what is asked for cannot be: shared memory that does not reach all ranks or
 // goes by another algorithm, two levels on hosts of unequal size.
 Fabric choose_fabric(const FabricRequest& asked, const Hosting& hosting);
+
+// Between GPUs: NCCL where every rank of a host has one of its own, else STAGED. Throws an InputError
+// where what is asked for cannot be.
+Fabric choose_gpu_fabric(const FabricRequest& asked, const Hosting& hosting);
 
 // Over `fabric`, as choose_fabric has it, where `session` (null: none) has several ranks, else of
 // this process alone. Collective. Between hosts a thread moves transfers while the caller computes.

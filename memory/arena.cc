@@ -51,6 +51,10 @@ Arena::~Arena() {
   if (data_ != nullptr) munmap(data_, static_cast<size_t>(bytes_));
 }
 
+void Arena::discard() {
+  if (data_ != nullptr) madvise(data_, static_cast<size_t>(bytes_), MADV_DONTNEED);
+}
+
 int64_t Arena::resident_bytes() const {
   if (data_ == nullptr) return 0;
   std::vector<unsigned char> pages(static_cast<size_t>(bytes_ / kPage));

@@ -19,6 +19,8 @@ class Arena {
 
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
+  // Makes no page resident; what was written is lost.
+  void discard();
   // Pages of the mapping that are resident, in bytes, as the kernel reports them.
   int64_t resident_bytes() const;
 

@@ -66,11 +66,10 @@ void MpiSession::find_neighbours() {
   check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &host_comm),
         "MPI_Comm_split_type");
   check(MPI_Comm_size(host_comm, &ranks_on_host_), "MPI_Comm_size");
-  int place = 0;
-  check(MPI_Comm_rank(host_comm, &place), "MPI_Comm_rank");
+  check(MPI_Comm_rank(host_comm, &rank_on_host_), "MPI_Comm_rank");
   check(MPI_Comm_free(&host_comm), "MPI_Comm_free");
   // Even where every rank finds itself in the block of its host.
-  const int even = rank_ % ranks_on_host_ == place ? ranks_on_host_ : 0;
+  const int even = rank_ % ranks_on_host_ == rank_on_host_ ? ranks_on_host_ : 0;
   int least = 0, most = 0;
   check(MPI_Allreduce(&even, &least, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD), "MPI_Allreduce");
   check(MPI_Allreduce(&even, &most, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD), "MPI_Allreduce");

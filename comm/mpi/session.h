@@ -24,6 +24,7 @@ class MpiSession {
   int rank() const { return rank_; }
   int size() const { return size_; }
   int ranks_on_host() const { return ranks_on_host_; }
+  int rank_on_host() const { return rank_on_host_; }
   const std::string& host() const { return host_; }
   // Where all hosts have equally many ranks, and a host's follow each other: that many; else 1.
   int ranks_a_node() const { return ranks_a_node_; }
@@ -36,7 +37,7 @@ class MpiSession {
  private:
   void find_neighbours();
 
-  int rank_ = 0, size_ = 1, ranks_on_host_ = 1, ranks_a_node_ = 1;
+  int rank_ = 0, size_ = 1, ranks_on_host_ = 1, rank_on_host_ = 0, ranks_a_node_ = 1;
   std::string host_;
   int exceptions_at_start_;
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <string_view>
 
@@ -14,9 +15,19 @@ namespace memwall {
 enum class Transport : uint8_t {
   kMpi,           // MPI's point-to-point messages
   kSharedMemory,  // windows that the ranks of one host share
+  kNccl,          // between GPUs
+  kStaged,        // between GPUs by way of their hosts
 };
+inline constexpr std::array kTransports = {Transport::kMpi, Transport::kSharedMemory, Transport::kNccl,
+                                    Transport::kStaged};
 constexpr std::string_view name_of(Transport transport) {
-  return transport == Transport::kMpi ? "MPI" : "SHARED_MEMORY";
+  switch (transport) {
+    case Transport::kMpi: return "MPI";
+    case Transport::kSharedMemory: return "SHARED_MEMORY";
+    case Transport::kNccl: return "NCCL";
+    case Transport::kStaged: return "STAGED";
+  }
+  return "?";
 }
 
 // How a job's ranks are connected, as far as a plan must know it.
@@ -73,11 +84,12 @@ constexpr int64_t ring_chunk(int64_t units, int64_t unit_bytes) {
 // between nodes, sums of the own node's contributions.
 constexpr int64_t kRingReceives = 6, kRingContributions = 2;
 
-// Through windows a rank adds what the others laid there in place, and receives nothing.
+// Through windows a rank adds what the others laid there in place, and receives nothing; NCCL's
+// buffers, and the host's, are not the arena's.
 constexpr int64_t reduce_scatter_receive_bytes(int64_t ranks, int64_t shard_elements, DType dtype,
                                                Transport transport = Transport::kMpi,
                                                Algorithm algorithm = Algorithm::kPairwise) {
-  if (transport == Transport::kSharedMemory || ranks < 2) return 0;
+  if (transport != Transport::kMpi || ranks < 2) return 0;
   if (algorithm != Algorithm::kPairwise) {
     const int64_t chunks =
         kRingReceives + (algorithm == Algorithm::kTwoLevel ? kRingContributions : 0);
@@ -88,7 +100,7 @@ constexpr int64_t reduce_scatter_receive_bytes(int64_t ranks, int64_t shard_elem
 
 constexpr int64_t all_reduce_receive_bytes(int64_t ranks, int64_t count,
                                            Transport transport = Transport::kMpi) {
-  if (transport == Transport::kSharedMemory) return 0;
+  if (transport != Transport::kMpi) return 0;
   return ranks * count * size_of(DType::kF64);
 }
 

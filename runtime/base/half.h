@@ -6,6 +6,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "runtime/base/host_device.h"
+
 namespace memwall {
 
 // The functions below take a float and uint32_t, or GCC vectors of them, lane by lane. The 16 bits
@@ -13,7 +15,7 @@ namespace memwall {
 
 // IEEE 754 binary16: sign, 5 bits of exponent with bias 15, 10 bits of fraction.
 template <class Float, class Bits>
-[[gnu::always_inline]] inline Float half_to_float(const Bits& half) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Float half_to_float(const Bits& half) {
   const Bits sign = (half & 0x8000u) << 16, magnitude = (half & 0x7fffu) << 13;
   // The other bias: exact, for subnormal numbers too.
   const Bits finite = std::bit_cast<Bits>(std::bit_cast<Float>(magnitude) * 0x1p112f);
@@ -24,7 +26,7 @@ template <class Float, class Bits>
 }
 
 template <class Bits, class Float>
-[[gnu::always_inline]] inline Bits float_to_half(const Float& x) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Bits float_to_half(const Float& x) {
   const Bits whole = std::bit_cast<Bits>(x);
   const Bits sign = (whole >> 16) & 0x8000u, magnitude = whole & 0x7fffffffu;
   const Bits even = (magnitude >> 13) & 1u;
@@ -41,12 +43,12 @@ template <class Bits, class Float>
 
 // The upper half of a float.
 template <class Float, class Bits>
-[[gnu::always_inline]] inline Float bfloat16_to_float(const Bits& bits) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Float bfloat16_to_float(const Bits& bits) {
   return std::bit_cast<Float>(bits << 16);
 }
 
 template <class Bits, class Float>
-[[gnu::always_inline]] inline Bits float_to_bfloat16(const Float& x) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Bits float_to_bfloat16(const Float& x) {
   const Bits whole = std::bit_cast<Bits>(x), even = (whole >> 16) & 1u;
   const Bits rounded = whole + 0x7fffu + even, nan = whole | 0x00400000u;
   return ((whole & 0x7fffffffu) > 0x7f800000u ? nan : rounded) >> 16;
@@ -56,16 +58,16 @@ template <class Bits, class Float>
 struct Half {
   uint16_t bits;
   Half() = default;
-  explicit Half(float x) : bits(static_cast<uint16_t>(float_to_half<uint32_t>(x))) {}
-  explicit operator float() const { return half_to_float<float>(uint32_t{bits}); }
+  MEMWALL_HOST_DEVICE explicit Half(float x) : bits(static_cast<uint16_t>(float_to_half<uint32_t>(x))) {}
+  MEMWALL_HOST_DEVICE explicit operator float() const { return half_to_float<float>(uint32_t{bits}); }
 };
 
 // An element of a kBF16 tensor.
 struct BFloat16 {
   uint16_t bits;
   BFloat16() = default;
-  explicit BFloat16(float x) : bits(static_cast<uint16_t>(float_to_bfloat16<uint32_t>(x))) {}
-  explicit operator float() const { return bfloat16_to_float<float>(uint32_t{bits}); }
+  MEMWALL_HOST_DEVICE explicit BFloat16(float x) : bits(static_cast<uint16_t>(float_to_bfloat16<uint32_t>(x))) {}
+  MEMWALL_HOST_DEVICE explicit operator float() const { return bfloat16_to_float<float>(uint32_t{bits}); }
 };
 
 }  // namespace memwall

@@ -9,6 +9,10 @@ int64_t embedding_grad_workspace_bytes(int64_t table_rows, int64_t tokens) {
   return (table_rows + 1 + tokens) * size_of(DType::kI32);
 }
 
+int64_t device_embedding_grad_workspace_bytes(int64_t table_rows, int64_t tokens) {
+  return (2 * table_rows + tokens) * size_of(DType::kI32);
+}
+
 int64_t sum_workspace_bytes(int64_t elements, int64_t parts) {
   return parts * ceil_div(elements / parts, kSumBlock) * size_of(DType::kF64);
 }

@@ -1,5 +1,5 @@
-// Scratch that CPU kernels need, in bytes. The graph's rules plan by these formulas and the kernels
-// use them: there is no second one.
+// Scratch that kernels need, in bytes. The graph's rules plan by these formulas and the kernels use
+// them: there is no second one. Unless a name says "device" the formula is that of all targets.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,8 @@ inline constexpr int64_t kSumBlock = 4096;  // elements in a partial of a whole 
 
 // Counting sort: where each table row's tokens start, then the tokens' positions.
 int64_t embedding_grad_workspace_bytes(int64_t table_rows, int64_t tokens);
+// On a GPU: where each table row's tokens begin and end, and their positions.
+int64_t device_embedding_grad_workspace_bytes(int64_t table_rows, int64_t tokens);
 
 inline constexpr int64_t kRowBlock = 64;  // rows in a partial of a column sum
 
@@ -24,6 +26,9 @@ int64_t block_sums_workspace_bytes(int64_t rows, int64_t columns, DType dtype);
 int64_t sum_workspace_bytes(int64_t elements, int64_t parts);
 
 // kGemm, with the dtypes of its operands and result: the panels of gemm_panels.h.
+// On a GPU: what cuBLASLt may use for any product, NVIDIA's recommendation for sm_90.
+inline constexpr int64_t kDeviceGemmWorkspaceBytes = int64_t{32} << 20;
+
 int64_t gemm_workspace_bytes(const GemmAttributes& g, DType a, DType b, DType c);
 
 }  // namespace memwall

@@ -130,7 +130,7 @@ void GemmBench::run_kernel(const GemmCall& call) {
   const Attributes attributes = call.whole;
   const Tensor inputs[] = {{a_.bytes().data(), call.a, {}}, {b_.bytes().data(), call.b, {}}};
   const Tensor outputs[] = {{c_.bytes().data(), call.c, {}}};
-  cpu_kernel(Op::kGemm)({.attributes = attributes,
+  kernel_of(Op::kGemm)({.attributes = attributes,
                          .inputs = inputs,
                          .outputs = outputs,
                          .accumulate = call.accumulate,

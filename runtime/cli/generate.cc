@@ -63,8 +63,10 @@ std::vector<double> next_logits(Executor& executor, const std::vector<int32_t>& 
   std::fill_n(input.as<int32_t>(), window, 0);
   std::copy(tokens.end() - static_cast<std::ptrdiff_t>(known), tokens.end(), input.as<int32_t>());
   *executor.slot(SlotKind::kPosition).as<int32_t>() = static_cast<int32_t>(known - 1);
+  executor.send(SlotKind::kTokens);
+  executor.send(SlotKind::kPosition);
   executor.run(executor.plan().program("next_token"));
-  return read_logits(executor.slot(SlotKind::kLogits));
+  return read_logits(executor.fetch(SlotKind::kLogits));
 }
 
 void print(const std::string& text) {

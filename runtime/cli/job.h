@@ -21,6 +21,7 @@ class Job {
 
   int ranks() const { return session_ ? session_->size() : 1; }
   int ranks_on_host() const { return session_ ? session_->ranks_on_host() : 1; }
+  int rank_on_host() const { return session_ ? session_->rank_on_host() : 0; }
   int rank() const { return session_ ? session_->rank() : 0; }
   const MpiSession* session() const { return session_ ? &*session_ : nullptr; }
   bool speaks() const { return rank() == 0; }  // prints what all ranks would print alike

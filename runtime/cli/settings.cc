@@ -99,6 +99,10 @@ double time_limit_seconds(const config::Config& c) {
 
 }  // namespace
 
+bool on_gpu(const config::Config& c) {
+  return c.run().device() == config::Run::CUDA;
+}
+
 GptSpec gpt_spec(const config::Config& c) {
   GptSpec spec;
   spec.layers = c.model().num_layers();
@@ -111,6 +115,7 @@ GptSpec gpt_spec(const config::Config& c) {
   spec.dropout = c.model().dropout();
   spec.dropout_seed = static_cast<int64_t>(c.run().seed());
   spec.dtype = dtype_of(c.precision().mode());
+  spec.head_rows = on_gpu(c) ? kDeviceHeadRows : kChunkRows;
   return spec;
 }
 
@@ -125,6 +130,10 @@ FabricRequest fabric_request(const config::Communication& communication) {
   if (communication.transport() == config::Communication::MPI) out.transport = Transport::kMpi;
   if (communication.transport() == config::Communication::SHARED_MEMORY) {
     out.transport = Transport::kSharedMemory;
+  }
+  if (communication.transport() == config::Communication::NCCL) out.transport = Transport::kNccl;
+  if (communication.transport() == config::Communication::STAGED) {
+    out.transport = Transport::kStaged;
   }
   switch (communication.algorithm()) {
     case config::Communication::Collective::PAIRWISE: out.algorithm = Algorithm::kPairwise; break;
@@ -167,7 +176,9 @@ CompileSettings compile_settings(const config::Config& c, const Hosting& hosting
   out.direction_seed = static_cast<int64_t>(c.run().seed());
   out.optimizer = optimizer_settings(c.optimizer());
   out.grad_clip = c.optimizer().grad_clip();
-  out.fabric = choose_fabric(fabric_request(c.communication()), hosting);
+  out.fabric = on_gpu(c) ? choose_gpu_fabric(fabric_request(c.communication()), hosting)
+                         : choose_fabric(fabric_request(c.communication()), hosting);
+  if (on_gpu(c)) out.target = hosting.gpu_target;
   out.collectives = collectives_of(c.communication(), hosting);
   return out;
 }

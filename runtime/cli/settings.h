@@ -24,6 +24,8 @@ BatchLayout batch_layout(const config::Config& config, int64_t ranks);
 FabricRequest fabric_request(const config::Communication& communication);
 
 // All programs of training, and evaluation. Reads communication.cluster where that is set.
+// Whether the configuration says so; AUTO is settled before (cli/gpu.h).
+bool on_gpu(const config::Config& config);
 CompileSettings compile_settings(const config::Config& config, const Hosting& hosting);
 CompileSettings compile_settings(const config::Config& config, int64_t ranks);  // on one host
 

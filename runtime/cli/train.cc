@@ -10,6 +10,7 @@
 
 #include "comm/agree.h"
 #include "runtime/base/hash.h"
+#include "runtime/cli/gpu.h"
 #include "runtime/cli/budget.h"
 #include "runtime/cli/environment.h"
 #include "runtime/cli/plan_text.h"
@@ -96,7 +97,8 @@ std::string of_rank_0(Communicator& comm, Text text) {
   return comm.gather_text(mine)[0];
 }
 
-PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, Job& job) {
+PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, const Hosting& hosting,
+                    Job& job) {
   Communicator& comm = job.comm();
   PreparedRun run;
   run.folder = agree_on_folder(comm, choose_folder(options, effective(given.config, comm.size())));
@@ -109,15 +111,14 @@ PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, Job& 
     if (run.resumes) refuse_other_ranks(run.folder, comm.size());
     run.config = run_config(run, given, comm.size());
     run.plan = compile(Gpt2(gpt_spec(run.config)),
-                       compile_settings(run.config, hosting_of(job.session())));
+                       compile_settings(run.config, hosting));
   });
   const std::string fits = of_rank_0(comm, [&] {
-    return what_would_fit(run.plan, run.config,
-                          {options.config, comm.size(), hosting_of(job.session())});
+    return what_would_fit(run.plan, run.config, {options.config, comm.size(), hosting});
   });
   run_together(comm, [&] {
     refuse_over_budget(run.plan, run.config, fits);
-    refuse_over_machine(run.plan, job.ranks_on_host());
+    if (!on_gpu(run.config)) refuse_over_machine(run.plan, job.ranks_on_host());
     run.data = open_dataset(dataset_spec(run.config, job.speaks()));
     if (run.resumes) refuse_other_checkpoint(run);
   });
@@ -182,7 +183,6 @@ TrainSettings settings_of(const PreparedRun& run, const TrainOptions& options, c
   settings.cpu_features = cpu_features();
   settings.outside = job.outside();
   settings.peak_flops = run.config.run().peak_flops();
-  if (settings.peak_flops == 0.0) settings.peak_flops = measure_gemm_flops(job.threads());
   return settings;
 }
 
@@ -213,22 +213,47 @@ void print_summary(const PreparedRun& run, const TrainResult& result, Job& job) 
 ExitCode train_verb(const TrainOptions& options, Job& job) {
   const auto started = std::chrono::steady_clock::now();
   const RequestSignals signals;  // from here on a signal is a request, however early
-  const GivenConfig given = load_config(options.config.path, options.config.overrides);
+  GivenConfig given = load_config(options.config.path, options.config.overrides);
   validate(given, job.ranks(), Purpose::kTrain);
-  job.connect(effective(given.config, job.ranks()).communication());
+  settle_device(given.config);
+  const bool with_gpu = on_gpu(given.config);
+  const config::Communication links = effective(given.config, job.ranks()).communication();
+  // Beside GPUs the hosts' own links carry what is not the plan's, and what is staged.
+  if (with_gpu) {
+    job.connect(links.timeout_seconds(), choose_fabric({}, hosting_of(job.session())));
+  } else {
+    job.connect(links);
+  }
   Communicator& comm = job.comm();
+  Gpu gpu;
+  if (with_gpu) gpu = open_gpu(job);
+  const Hosting hosting = with_gpu ? hosting_with(gpu, job) : hosting_of(job.session());
 
-  const PreparedRun run = prepare(options, given, job);
+  const PreparedRun run = prepare(options, given, hosting, job);
   check_ranks_agree(run, comm);
   job.outside().mark("plan_and_data", 0);
   std::unique_ptr<HuggingFaceFolder> source;
   run_together(comm, [&] { source = open_source(run); });
   write_record(run, options, job);
 
+  if (with_gpu) connect_gpus(gpu, run.plan.fabric, links.timeout_seconds(), job);
+  double peak_flops = run.config.run().peak_flops();
+  if (peak_flops == 0.0) {
+    peak_flops = with_gpu ? gpu_gemm_flops(gpu, gpt_spec(run.config).dtype, job)
+                          : measure_gemm_flops(job.threads());
+  }
+  // Ranks that share a GPU take their arenas one after the other, so that each sees what it took.
   std::unique_ptr<Executor> executor;
-  run_together(comm, [&] { executor = std::make_unique<Executor>(run.plan, comm, job.threads()); });
+  const int turns = with_gpu ? job.ranks_on_host() : 1;
+  for (int turn = 0; turn < turns; ++turn) {
+    run_together(comm, [&] {
+      if (turn != job.rank_on_host() % turns) return;
+      executor = std::make_unique<Executor>(run.plan, comm, job.threads(), gpu.accelerator());
+    });
+  }
   TrainSettings settings = settings_of(run, options, job);
   settings.started = started;
+  settings.peak_flops = peak_flops;
   const TrainResult result = train(*executor, run.data, settings,
                                    [&](Executor& fresh) { initialise(fresh, source.get()); });
   print_summary(run, result, job);

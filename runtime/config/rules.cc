@@ -75,11 +75,8 @@ struct LaterFeature {
   std::string_view value;
   bool plans = false;  // `memwall plan` has it already
 };
-constexpr std::array<LaterFeature, 4> kLaterFeatures = {{
+constexpr std::array<LaterFeature, 1> kLaterFeatures = {{
     {"precision.mode", "BF16", true},
-    {"communication.transport", "NCCL"},
-    {"communication.transport", "STAGED"},
-    {"run.device", "CUDA"},
 }};
 
 // Where `holds`, the field has no effect, for the reason named. A zero of a field for which 0 means

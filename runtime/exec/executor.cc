@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "runtime/base/math.h"
+
 namespace memwall {
 namespace {
 
@@ -22,11 +24,59 @@ bool accumulates(const Step& step, int64_t micro_step, int64_t iteration) {
   return false;
 }
 
-Executor::Executor(const Plan& plan, Communicator& comm, int threads)
-    : plan_(plan), comm_(comm), threads_(threads), arena_(plan.arena_bytes) {
+Executor::Executor(const Plan& plan, Communicator& comm, int threads,
+                   const Accelerator& accelerator)
+    : plan_(plan),
+      comm_(comm),
+      threads_(threads),
+      arena_(plan.arena_bytes),
+      device_(accelerator.device),
+      kernel_(device_ != nullptr ? accelerator.kernel : &kernel_of),
+      transfers_(accelerator.transfers != nullptr ? *accelerator.transfers : comm),
+      memory_(arena_.data()) {
   check(comm.size() == plan.ranks, "the plan was made for another number of ranks");
-  check(comm.size() == 1 || comm.transport() == plan.fabric.transport,
+  check(comm.size() == 1 || transfers_.transport() == plan.fabric.transport,
         "the plan was made for another transport");
+  if (device_ == nullptr) return;
+  check(plan.target == device_->info().target, "the plan was made for another target",
+        plan.target);
+  const int64_t before = device_->free_bytes();
+  memory_ = device_->allocate(round_up(plan.arena_bytes, plan.page_bytes));
+  device_free_bytes_ = device_->free_bytes();
+  device_arena_bytes_ = before - device_free_bytes_;
+}
+
+Executor::~Executor() {
+  if (device_ != nullptr) device_->release(memory_);
+}
+
+int64_t Executor::device_growth_bytes() const {
+  return device_ == nullptr ? 0 : device_free_bytes_ - device_->free_bytes();
+}
+
+Tensor Executor::fetch(const Tensor& storage) const {
+  if (device_ == nullptr) return storage;
+  const std::ptrdiff_t offset = static_cast<std::byte*>(storage.data) - arena_.data();
+  device_->copy(Device::Queue::kCompute, storage.data, memory_ + offset,
+                storage.elements() * size_of(storage.dtype));
+  wait_for_device(device_->mark(Device::Queue::kCompute));
+  return storage;
+}
+
+void Executor::send(const Tensor& storage) {
+  if (device_ == nullptr) return;
+  const std::ptrdiff_t offset = static_cast<std::byte*>(storage.data) - arena_.data();
+  device_->copy(Device::Queue::kCompute, memory_ + offset, storage.data,
+                storage.elements() * size_of(storage.dtype));
+}
+
+void Executor::forget_copies() {
+  if (device_ != nullptr) arena_.discard();
+}
+
+// So that transfers get on, and their failures end the wait.
+void Executor::wait_for_device(Device::Mark mark) const {
+  while (!device_->reached(mark)) transfers_.progress();
 }
 
 Tensor Executor::slot(const Slot& slot) const {
@@ -39,9 +89,9 @@ Tensor Executor::slot(SlotKind kind, int64_t unit) const {
   return slot(*found);
 }
 
-Tensor Executor::resolve(const Operand& o, int64_t iteration) const {
-  std::byte* address = arena_.data() + o.base + comm_.rank() * o.rank_stride +
-                       iteration / o.period * o.iteration_bytes;
+Tensor Executor::resolve(const Operand& o, int64_t iteration, std::byte* arena) const {
+  std::byte* address =
+      arena + o.base + comm_.rank() * o.rank_stride + iteration / o.period * o.iteration_bytes;
   return {address, o.dtype, o.shape};
 }
 
@@ -61,8 +111,10 @@ void Executor::run_step(const Program& program, const Step& step, int64_t micro_
   std::array<Tensor, kMaxOperands> tensors;
   const size_t inputs = step.inputs.size(), outputs = step.outputs.size();
   check(inputs + outputs <= kMaxOperands, "a step with too many operands", step.name);
-  for (size_t k = 0; k < inputs; ++k) tensors[k] = resolve(step.inputs[k], iteration);
-  for (size_t k = 0; k < outputs; ++k) tensors[inputs + k] = resolve(step.outputs[k], iteration);
+  for (size_t k = 0; k < inputs; ++k) tensors[k] = resolve(step.inputs[k], iteration, memory_);
+  for (size_t k = 0; k < outputs; ++k) {
+    tensors[inputs + k] = resolve(step.outputs[k], iteration, memory_);
+  }
 
   KernelCall call{step.attributes,
                   {tensors.data(), inputs},
@@ -74,31 +126,32 @@ void Executor::run_step(const Program& program, const Step& step, int64_t micro_
                   nullptr,
                   {},
                   threads_,
-                  step.dual};
+                  step.dual,
+                  device_ != nullptr ? device_->context() : nullptr};
   if (step.workspace.bytes > 0) {
-    call.workspace = {static_cast<std::byte*>(resolve(step.workspace, iteration).data),
+    call.workspace = {static_cast<std::byte*>(resolve(step.workspace, iteration, memory_).data),
                       static_cast<size_t>(step.workspace.bytes)};
   }
   if (const auto* unit = std::get_if<UnitAttributes>(&step.attributes)) {
     call.unit = &plan_.units[static_cast<size_t>(unit->unit)];
   }
-  const Kernel kernel = cpu_kernel(step.op);
+  const Kernel kernel = kernel_(step.op);
   check(kernel != nullptr, "no kernel for this op", step.name);
   kernel(call);
 }
 
 Ticket Executor::start_transfer(const Step& step) {
-  const Tensor in = resolve(step.inputs[0], 0), out = resolve(step.outputs[0], 0);
-  void* receive = step.workspace.bytes > 0 ? resolve(step.workspace, 0).data : nullptr;
+  const Tensor in = resolve(step.inputs[0], 0, memory_), out = resolve(step.outputs[0], 0, memory_);
+  void* receive = step.workspace.bytes > 0 ? resolve(step.workspace, 0, memory_).data : nullptr;
   switch (step.op) {
     case Op::kAllGather:
-      return comm_.all_gather(in.data, out.data, step.inputs[0].bytes, step.algorithm);
+      return transfers_.all_gather(in.data, out.data, step.inputs[0].bytes, step.algorithm);
     case Op::kReduceScatter:
-      return comm_.reduce_scatter(in.data, out.data, out.elements(), out.dtype, receive,
+      return transfers_.reduce_scatter(in.data, out.data, out.elements(), out.dtype, receive,
                                   step.algorithm);
     case Op::kAllReduce:
       check(in.data == out.data, "an all-reduce is in place", step.name);
-      return comm_.all_reduce(out.as<double>(), out.elements(), receive);
+      return transfers_.all_reduce(out.as<double>(), out.elements(), receive);
     default: throw InternalError("not a transfer", step.name);
   }
 }
@@ -107,7 +160,7 @@ void Executor::wait_for(const Program& program, size_t step, size_t waited) {
   const Ticket ticket = tickets_[waited];
   if (ticket < 0) return;
   if (observer_ != nullptr) observer_->before_wait(program, step, waited);
-  comm_.wait(ticket);
+  transfers_.wait(ticket);
   if (observer_ != nullptr) observer_->after_wait(program, step, waited);
 }
 
@@ -118,7 +171,7 @@ void Executor::run(const Program& program, int64_t micro_step) {
   if (observer_ != nullptr) observer_->before_program(program, micro_step);
   for (size_t i = 0; i < count; ++i) {
     const Step& step = program.steps[i];
-    comm_.set_activity(step.name.c_str());
+    transfers_.set_activity(step.name.c_str());
     for (int32_t waited : step.waits) wait_for(program, i, static_cast<size_t>(waited));
     if (observer_ != nullptr) observer_->before(program, i);
     if (step.stream == Stream::kCommunication) {
@@ -127,7 +180,7 @@ void Executor::run(const Program& program, int64_t micro_step) {
     } else {
       run_step(program, step, micro_step, 0);
       if (observer_ != nullptr) observer_->before_progress(program, i);
-      comm_.progress();
+      transfers_.progress();
     }
     if (observer_ != nullptr) observer_->after(program, i);
   }

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "comm/communicator.h"
+#include "runtime/base/device.h"
 #include "memory/arena.h"
 #include "runtime/kernels/kernel.h"
 #include "runtime/plan/plan.h"
@@ -33,24 +34,50 @@ class StepObserver {
 // Whether a step adds to its first output, in that micro-step and iteration of its body.
 bool accumulates(const Step& step, int64_t micro_step, int64_t iteration);
 
+// What a plan runs on that is not the CPU. All must outlive the executor.
+struct Accelerator {
+  Device* device = nullptr;
+  Kernel (*kernel)(Op) = nullptr;
+  Communicator* transfers = nullptr;  // of the device's memory; null with one rank
+};
+
 class Executor {
  public:
-  // `plan` and `comm` must outlive the executor. Allocates the arena.
-  Executor(const Plan& plan, Communicator& comm, int threads);
+  // `plan` and `comm` must outlive the executor. Allocates the arena: of the accelerator, where one
+  // is given, whose transfers then move what the plan moves; `comm` does the rest.
+  Executor(const Plan& plan, Communicator& comm, int threads, const Accelerator& accelerator = {});
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
 
   // Runs a program; `micro_step` counts from 0 within a training step. Returns when everything,
-  // transfers included, is complete.
+  // transfers included, is complete; on an accelerator, when it is queued: `fetch` waits for it.
   void run(const Program& program, int64_t micro_step = 0);
 
-  // The storage of a slot in this rank's arena.
+  // The storage of a slot in this rank's arena. On an accelerator that is a copy on the host: `fetch`
+  // brings it up to date, and `send` sends it. Pages of it that are never touched take no memory.
   Tensor slot(const Slot& slot) const;
-  // Where an operand of a program's own step lies in this rank's arena.
-  Tensor operand(const Operand& operand) const { return resolve(operand, 0); }
+  // Where an operand of a program's own step lies in this rank's arena, likewise.
+  Tensor operand(const Operand& operand) const { return resolve(operand, 0, arena_.data()); }
+  // On the CPU these do nothing but return the storage.
+  Tensor fetch(const Tensor& storage) const;
+  Tensor fetch(const Slot& s) const { return fetch(slot(s)); }
+  Tensor fetch(SlotKind kind, int64_t unit = -1) const { return fetch(slot(kind, unit)); }
+  void send(const Tensor& storage);
+  void send(SlotKind kind, int64_t unit = -1) { send(slot(kind, unit)); }
+  // Gives back the memory of the host's copies.
+  void forget_copies();
   // The slot of that kind; throws InternalError where the plan has none.
   Tensor slot(SlotKind kind, int64_t unit = -1) const;
 
   const Plan& plan() const { return plan_; }
   Communicator& comm() const { return comm_; }
+  // What moves what the plan moves.
+  Communicator& transfers() const { return transfers_; }
+  const Device* device() const { return device_; }
+  // What the driver says the arena took of the device, and what has been taken since.
+  int64_t device_arena_bytes() const { return device_arena_bytes_; }
+  int64_t device_growth_bytes() const;
   const Arena& arena() const { return arena_; }
   std::byte* arena_data() const { return arena_.data(); }
   // Of a transfer that the running program, or the last one, has started; else -1.
@@ -61,12 +88,18 @@ class Executor {
   void run_step(const Program& program, const Step& step, int64_t micro_step, int64_t iteration);
   Ticket start_transfer(const Step& step);
   void wait_for(const Program& program, size_t step, size_t waited);
-  Tensor resolve(const Operand& operand, int64_t iteration) const;
+  Tensor resolve(const Operand& operand, int64_t iteration, std::byte* arena) const;
+  void wait_for_device(Device::Mark mark) const;
 
   const Plan& plan_;
   Communicator& comm_;
   int threads_;
   Arena arena_;
+  Device* const device_;
+  Kernel (*const kernel_)(Op);
+  Communicator& transfers_;
+  std::byte* memory_;  // the arena that programs run in
+  int64_t device_arena_bytes_ = 0, device_free_bytes_ = 0;
   StepObserver* observer_ = nullptr;
   std::vector<Ticket> tickets_;  // of the running program, by step
 };

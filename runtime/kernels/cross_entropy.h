@@ -17,7 +17,7 @@ struct CrossEntropy {
   int64_t width, stride;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     const auto in = logits.from(row * stride);
     const auto peak = team.max(width, [&](auto at) { return in(at); });
     const auto total = team.sum(width, [&](auto at) { return exp(in(at)-peak); });
@@ -41,7 +41,7 @@ struct CrossEntropyGrad {
   int64_t width, stride;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     const auto in = logits.from(row * stride);
     const auto out = dlogits.from(row * stride);
     const auto drow = drow_loss.scalar(row), lse = log_sum_exp.scalar(row);

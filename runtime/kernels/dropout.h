@@ -40,7 +40,7 @@ struct Dropout {
   }
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     const auto in = x.from(row * width);
     const auto out = y.from(row * width);
     const uint64_t first = first_element(row);

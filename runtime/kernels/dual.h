@@ -43,101 +43,101 @@ struct Dual {
   V v, d;
 
   Dual() = default;
-  [[gnu::always_inline]] Dual(const V& value, const V& tangent) : v(value), d(tangent) {}
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Dual(const V& value, const V& tangent) : v(value), d(tangent) {}
   template <ConstantFor<V> A>
-  [[gnu::always_inline]] Dual(const A& constant)  // NOLINT: its tangent is zero
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Dual(const A& constant)  // NOLINT: its tangent is zero
       : v(constant), d(0) {}
   template <class A>
   requires(!std::same_as<A, V> && std::convertible_to<A, V>)
-      [[gnu::always_inline]] Dual(const Dual<A>& scalar)  // NOLINT: it stands for all lanes
+      [[gnu::always_inline]] MEMWALL_HOST_DEVICE Dual(const Dual<A>& scalar)  // NOLINT: it stands for all lanes
       : v(scalar.v), d(scalar.d) {}
 
-  [[gnu::always_inline]] friend Dual operator+(const Dual& a, const Dual& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator+(const Dual& a, const Dual& b) {
     return {a.v + b.v, a.d + b.d};
   }
-  [[gnu::always_inline]] friend Dual operator-(const Dual& a, const Dual& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator-(const Dual& a, const Dual& b) {
     return {a.v - b.v, a.d - b.d};
   }
-  [[gnu::always_inline]] friend Dual operator*(const Dual& a, const Dual& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator*(const Dual& a, const Dual& b) {
     return {a.v * b.v, fused(a.d, b.v, a.v * b.d)};
   }
-  [[gnu::always_inline]] friend Dual operator/(const Dual& a, const Dual& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator/(const Dual& a, const Dual& b) {
     const V ratio = a.v / b.v;
     return {ratio, fused(-ratio, b.d, a.d) / b.v};
   }
-  [[gnu::always_inline]] friend Dual operator-(const Dual& a) { return {-a.v, -a.d}; }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator-(const Dual& a) { return {-a.v, -a.d}; }
 
   // With constants.
   template <ConstantFor<V> A>
-  [[gnu::always_inline]] friend Dual operator+(const Dual& a, const A& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator+(const Dual& a, const A& b) {
     return {a.v + b, a.d};
   }
   template <ConstantFor<V> A>
-  [[gnu::always_inline]] friend Dual operator+(const A& a, const Dual& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator+(const A& a, const Dual& b) {
     return {a + b.v, b.d};
   }
   template <ConstantFor<V> A>
-  [[gnu::always_inline]] friend Dual operator-(const Dual& a, const A& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator-(const Dual& a, const A& b) {
     return {a.v - b, a.d};
   }
   template <ConstantFor<V> A>
-  [[gnu::always_inline]] friend Dual operator-(const A& a, const Dual& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator-(const A& a, const Dual& b) {
     return {a - b.v, -b.d};
   }
   template <ConstantFor<V> A>
-  [[gnu::always_inline]] friend Dual operator*(const Dual& a, const A& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator*(const Dual& a, const A& b) {
     return {a.v * b, a.d * b};
   }
   template <ConstantFor<V> A>
-  [[gnu::always_inline]] friend Dual operator*(const A& a, const Dual& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator*(const A& a, const Dual& b) {
     return {a * b.v, a * b.d};
   }
   template <ConstantFor<V> A>
-  [[gnu::always_inline]] friend Dual operator/(const Dual& a, const A& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator/(const Dual& a, const A& b) {
     return {a.v / b, a.d / b};
   }
   template <ConstantFor<V> A>
-  [[gnu::always_inline]] friend Dual operator/(const A& a, const Dual& b) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator/(const A& a, const Dual& b) {
     const V ratio = a / b.v;
     return {ratio, -(ratio / b.v) * b.d};
   }
 
  private:
-  [[gnu::always_inline]] static V fused(const V& a, const V& b, const V& c) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE static V fused(const V& a, const V& b, const V& c) {
     using std::fma;
     return fma(a, b, c);
   }
 };
 
 template <class V>
-[[gnu::always_inline]] inline Dual<V> fma(const Dual<V>& a, const Dual<V>& b, const Dual<V>& c) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> fma(const Dual<V>& a, const Dual<V>& b, const Dual<V>& c) {
   using std::fma;
   return {fma(a.v, b.v, c.v), fma(a.d, b.v, fma(a.v, b.d, c.d))};
 }
 
 template <class V>
-[[gnu::always_inline]] inline Dual<V> sqrt(const Dual<V>& a) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> sqrt(const Dual<V>& a) {
   using std::sqrt;
   const V root = sqrt(a.v);
   return {root, a.d / (root + root)};
 }
 
 template <class V>
-[[gnu::always_inline]] inline Dual<V> exp(const Dual<V>& a) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> exp(const Dual<V>& a) {
   using std::exp;
   const V e = exp(a.v);
   return {e, e * a.d};
 }
 
 template <class V>
-[[gnu::always_inline]] inline Dual<V> log(const Dual<V>& a) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> log(const Dual<V>& a) {
   using std::log;
   return {log(a.v), a.d / a.v};
 }
 
 // s' = s (1 - s) x'. For large |x| a factor is zero and with it the tangent.
 template <class V>
-[[gnu::always_inline]] inline Dual<V> logistic(const Dual<V>& a) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> logistic(const Dual<V>& a) {
   using T = typename ScalarOf<V>::Type;
   const V s = logistic(a.v);
   return {s, s * (T{1} - s) * a.d};
@@ -145,28 +145,28 @@ template <class V>
 
 // The order is that of the values.
 template <class V>
-[[gnu::always_inline]] inline Dual<V> where_less(const Dual<V>& a, const Dual<V>& b,
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> where_less(const Dual<V>& a, const Dual<V>& b,
                                                  const Dual<V>& x, const Dual<V>& y) {
   return {where_less(a.v, b.v, x.v, y.v), where_less(a.v, b.v, x.d, y.d)};
 }
 
 // What a team's reductions need of a pack: see CpuTeam. Values and tangents are combined alike.
 template <class V>
-[[gnu::always_inline]] inline V value_of(const Dual<V>& a) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline V value_of(const Dual<V>& a) {
   return a.v;
 }
 template <class T, int N>
-[[gnu::always_inline]] inline Dual<Pack<T, N>> first_lanes(const Dual<Pack<T, N>>& x, int count,
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<Pack<T, N>> first_lanes(const Dual<Pack<T, N>>& x, int count,
                                                            const Dual<T>& fill) {
   return {first_lanes(x.v, count, fill.v), first_lanes(x.d, count, fill.d)};
 }
 template <class Combine, class V>
-[[gnu::always_inline]] inline Dual<V> combine_packs(const Combine& combine, const Dual<V>& x,
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> combine_packs(const Combine& combine, const Dual<V>& x,
                                                     const Dual<V>& y) {
   return {combine_packs(combine, x.v, y.v), combine_packs(combine, x.d, y.d)};
 }
 template <class T, class Combine>
-[[gnu::always_inline]] inline Dual<T> combine_lanes(const Dual<Pack<T>>& x,
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<T> combine_lanes(const Dual<Pack<T>>& x,
                                                     const Combine& combine) {
   return {combine_lanes(x.v, combine), combine_lanes(x.d, combine)};
 }
@@ -177,13 +177,13 @@ struct DualInput {
   Input<S, C> value, tangent;
 
   template <class At>
-  [[gnu::always_inline]] auto operator()(At at) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE auto operator()(At at) const {
     return Dual<decltype(value(at))>{value(at), tangent(at)};
   }
-  [[gnu::always_inline]] Dual<C> scalar(int64_t i) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Dual<C> scalar(int64_t i) const {
     return {value.scalar(i), tangent.scalar(i)};
   }
-  [[gnu::always_inline]] DualInput from(int64_t offset) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE DualInput from(int64_t offset) const {
     return {value.from(offset), tangent.from(offset)};
   }
 };
@@ -193,18 +193,24 @@ struct DualOutput {
   Output<S, C> value, tangent;
 
   template <class At>
-  [[gnu::always_inline]] void store(At at, const Dual<Pack<C, At::kSize>>& x) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void store(At at, const Dual<Pack<C, At::kSize>>& x) const {
     value.store(at, x.v);
     tangent.store(at, x.d);
   }
-  [[gnu::always_inline]] void set(int64_t i, const Dual<C>& x) const {
+  // A constant: its tangent is zero.
+  template <class At>
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void store(At at, C x) const {
+    value.store(at, x);
+    tangent.store(at, C{0});
+  }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void set(int64_t i, const Dual<C>& x) const {
     value.set(i, x.v);
     tangent.set(i, x.d);
   }
-  [[gnu::always_inline]] DualOutput from(int64_t offset) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE DualOutput from(int64_t offset) const {
     return {value.from(offset), tangent.from(offset)};
   }
-  [[gnu::always_inline]] DualInput<S, C> stored() const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE DualInput<S, C> stored() const {
     return {value.stored(), tangent.stored()};
   }
 };

@@ -9,21 +9,31 @@ inline constexpr int64_t kTile = 4096;  // elements
 
 // f(at) over tile `row` of `count` elements.
 template <class Team, class F>
-[[gnu::always_inline]] inline void each_of_tile(Team& team, int64_t row, int64_t count,
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline void each_of_tile(Team& team, int64_t row, int64_t count,
                                                 const F& f) {
   team.template each<4 * kLanes>(row * kTile, std::min(count, (row + 1) * kTile), f);
+}
+
+// Tile `row` of a state that a skipped step keeps.
+template <class Team, class In, class Out>
+MEMWALL_HOST_DEVICE void keep_state(Team& team, int64_t row, int64_t count, const In& from,
+                                    const Out& to) {
+  if (to.data == nullptr || to.data == from.data) return;
+  each_of_tile(team, row, count, [&](auto at) { to.store(at, from(at)); });
 }
 
 // T: dtype of the tensors, C: of arithmetic.
 template <class T, class C>
 struct Fill {
   Output<T, C> y;
-  C value;
+  double value;
   int64_t count;
+  const double* factor = nullptr;  // what the value is multiplied with
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
-    each_of_tile(team, row, count, [&](auto at) { y.store(at, value); });
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
+    const C all = static_cast<C>(factor != nullptr ? value * *factor : value);
+    each_of_tile(team, row, count, [&](auto at) { y.store(at, all); });
   }
 };
 
@@ -35,7 +45,7 @@ struct Copy {
   int64_t count;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     each_of_tile(team, row, count, [&](auto at) { y.store(at, x(at)); });
   }
 };
@@ -48,7 +58,7 @@ struct Add {
   int64_t count;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     each_of_tile(team, row, count, [&](auto at) { c.store(at, a(at) + b(at)); });
   }
 };
@@ -61,7 +71,7 @@ struct Bias {
   int64_t rows, width, tiles;  // tiles in a row of x
 
   template <class Team>
-  void operator()(Team& team, int64_t tile) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t tile) const {
     const int64_t row = tile / tiles;
     const auto from = x.from(row * width);
     const auto to = y.from(row * width);

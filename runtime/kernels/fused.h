@@ -11,7 +11,7 @@ namespace memwall {
 
 // Runs an elementwise kernel of `count` elements.
 template <class Team, class Kernel>
-void each_tile(Team& team, const Kernel& kernel, int64_t count) {
+MEMWALL_HOST_DEVICE void each_tile(Team& team, const Kernel& kernel, int64_t count) {
   for (int64_t tile = 0; tile * kTile < count; ++tile) kernel(team, tile);
 }
 
@@ -23,7 +23,7 @@ struct BiasGelu {
   int64_t width;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     const int64_t at = row * width;
     each_tile(team, Add<T, T, T, C>{x.from(at), b, h.from(at), width}, width);
     each_tile(team, Gelu<T, C>{{h.data + at}, y.from(at), width}, width);
@@ -38,7 +38,7 @@ struct AddLayerNorm {
   LayerNorm<T, C> norm;  // of sum
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     const int64_t at = row * norm.width;
     each_tile(team, Add<T, T, T, C>{a.from(at), b.from(at), sum.from(at), norm.width}, norm.width);
     norm(team, row);
@@ -52,7 +52,7 @@ struct BlockColumns {
   int64_t width;
 
   template <class Team, class F>  // adds f(at), or starts with it
-  void add(Team& team, bool first, const F& f) const {
+  MEMWALL_HOST_DEVICE void add(Team& team, bool first, const F& f) const {
     const Input<C> before{sums};
     const Output<C> after{sums};
     team.each(0, width, [&](auto at) {
@@ -71,7 +71,7 @@ struct SumOfBlocks {
   int64_t blocks, block_stride, width;
 
   template <class Team>
-  void operator()(Team& team, int64_t tile) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t tile) const {
     const int64_t begin = tile * kColumnTile;
     team.each(begin, std::min(width, begin + kColumnTile), [&](auto at) {
       Pack<C, decltype(at)::kSize> total = C{0};
@@ -92,7 +92,7 @@ struct GeluGradColumns {
   int64_t rows, width;
 
   template <class Team>
-  void operator()(Team& team, int64_t block) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t block) const {
     const int64_t begin = block * kRowBlock, end = std::min(rows, begin + kRowBlock);
     const BlockColumns<C> columns{partials + block * width, width};
     for (int64_t row = begin; row < end; ++row) {
@@ -111,7 +111,7 @@ struct LayerNormGrads {
   int64_t rows;
 
   template <class Team>
-  void operator()(Team& team, int64_t block) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t block) const {
     const int64_t width = input.width;
     const int64_t begin = block * kRowBlock, end = std::min(rows, begin + kRowBlock);
     const BlockColumns<C> scale{partials + 2 * block * width, width};

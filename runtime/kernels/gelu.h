@@ -20,11 +20,11 @@ struct Gelu {
   int64_t count;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
-    using K = GeluConstants<C>;
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
+    constexpr C kTwoScale = GeluConstants<C>::kTwoScale, kCubic = GeluConstants<C>::kCubic;
     each_of_tile(team, row, count, [&](auto at) {
       const auto v = x(at);
-      y.store(at, v * logistic(v * K::kTwoScale * (v * v * K::kCubic + C{1})));
+      y.store(at, v * logistic(v * kTwoScale * (v * v * kCubic + C{1})));
     });
   }
 };
@@ -37,13 +37,13 @@ struct GeluGrad {
   int64_t count;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
-    using K = GeluConstants<C>;
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
+    constexpr C kTwoScale = GeluConstants<C>::kTwoScale, kCubic = GeluConstants<C>::kCubic;
     each_of_tile(team, row, count, [&](auto at) {
       const auto v = x(at);
-      const auto square = v * v * K::kCubic;
-      const auto s = logistic(v * K::kTwoScale * (square + C{1}));
-      const auto slope = (square * C{3} + C{1}) * K::kTwoScale;
+      const auto square = v * v * kCubic;
+      const auto s = logistic(v * kTwoScale * (square + C{1}));
+      const auto slope = (square * C{3} + C{1}) * kTwoScale;
       dx.store(at, dy(at) * (s + v * s * (C{1} - s) * slope));
     });
   }

@@ -35,7 +35,7 @@ struct PlainGemm {
   int64_t tiles() const { return (sums_batch() ? 1 : g.batch) * row_tiles() * column_tiles(); }
 
   template <class Team>
-  void operator()(Team&, int64_t tile) const {
+  MEMWALL_HOST_DEVICE void operator()(Team&, int64_t tile) const {
     const int64_t column = tile % column_tiles() * kColumns;
     const int64_t row = tile / column_tiles() % row_tiles() * kRows;
     const int64_t first = tile / column_tiles() / row_tiles();

@@ -19,7 +19,7 @@ struct InitializeNormal {
   int64_t first, count;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     team.lead([&] {
       const int64_t end = std::min(count, (row + 1) * kTile);
       for (int64_t i = row * kTile; i < end;) {

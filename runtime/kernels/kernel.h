@@ -42,12 +42,13 @@ struct KernelCall {
   std::span<std::byte> workspace;  // workspace_bytes(op, attributes, ...) bytes, 64-byte aligned
   int threads = 1;
   bool dual = false;
+  void* context = nullptr;  // of a GPU: a cuda::Context, whose stream the kernel is queued on
 };
 
 using Kernel = void (*)(const KernelCall&);
 
-// The CPU kernel of an op; nullptr where the executor itself moves data (collectives, chunked) or
+// The kernel of an op for the target that this is compiled for; nullptr where the executor itself moves data (collectives, chunked) or
 // there is nothing to do (views). Kernels throw only on broken preconditions.
-Kernel cpu_kernel(Op op);
+Kernel kernel_of(Op op);
 
 }  // namespace memwall

@@ -19,7 +19,7 @@ struct LayerNorm {
   C epsilon;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     const auto in = x.from(row * width);
     const auto out = y.from(row * width);
     const C n = static_cast<C>(width);
@@ -47,7 +47,7 @@ struct LayerNormGrad {
   int64_t width;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     const auto upper = dy.from(row * width), in = x.from(row * width);
     const auto out = dx.from(row * width);
     const auto m = mean.scalar(row), r = rstd.scalar(row);

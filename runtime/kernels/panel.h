@@ -16,7 +16,7 @@ struct CopyLines {
   int64_t length;
 
   template <class Team>
-  void operator()(Team& team, int64_t line) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t line) const {
     const Input<From, float> in{from + line * from_line};
     const Output<To, float> out{to + line * to_line};
     if (from_step == 1 && to_step == 1) {

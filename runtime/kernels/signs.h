@@ -63,7 +63,7 @@ inline void draw_signs(const SignSource& source, int64_t first, T magnitude, T (
 
 // f(first, count, z) for the signs of tile `row` of a run that begins with its tensor.
 template <class T, class F>
-[[gnu::always_inline]] inline void each_signs(const SignSource& source, int64_t row, int64_t count,
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline void each_signs(const SignSource& source, int64_t row, int64_t count,
                                               T magnitude, const F& f) {
   const int64_t end = std::min(count, (row + 1) * kTile);
   for (int64_t first = row * kTile; first < end; first += kSignsDrawn) {
@@ -82,7 +82,7 @@ struct Sign {
   int64_t count;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     team.lead([&] {
       each_signs(source, row, count, magnitude, [&](int64_t first, int64_t drawn, const T* signs) {
         std::memcpy(z + first, signs, static_cast<size_t>(drawn) * sizeof(T));
@@ -100,7 +100,7 @@ struct SignProduct {
   int64_t count;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     each_signs(source, row, count, C{1}, [&](int64_t first, int64_t drawn, const C* signs) {
       const Input<C> z{signs};
       const auto from = x.from(first);

@@ -13,7 +13,7 @@ struct CausalBlock {
   int64_t first_query, block_end;
   int64_t width;
 
-  int64_t visible(int64_t row) const { return std::min(first_query + row % rows + 1, width); }
+  MEMWALL_HOST_DEVICE int64_t visible(int64_t row) const { return std::min(first_query + row % rows + 1, width); }
 };
 
 template <class T, class C, class Views = ValueViews>
@@ -23,7 +23,7 @@ struct CausalSoftmax {
   CausalBlock block;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     const auto in = scores.from(row * block.stride);
     const auto out = p.from(row * block.stride);
     const int64_t visible = block.visible(row);
@@ -51,7 +51,7 @@ struct SoftmaxGrad {
   CausalBlock block;
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     const auto upper = dp.from(row * block.stride), weight = p.from(row * block.stride);
     const auto out = ds.from(row * block.stride);
     const int64_t visible = block.visible(row);

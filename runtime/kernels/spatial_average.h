@@ -11,10 +11,40 @@
 namespace memwall {
 
 template <class T, class Team>
-[[gnu::always_inline]] inline double sum_of_magnitudes(Team& team, const T* d, int64_t count) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline double sum_of_magnitudes(Team& team, const T* d, int64_t count) {
   const Input<T, double> in{d};
   return team.sum(count, [&](auto at) { return abs(in(at)); });
 }
+
+// The part of a row that a shard has, as elements of the shard, and the entries of RowPartials that
+// it belongs to.
+struct RowShare {
+  int64_t begin = 0, count = 0;
+  int64_t first_entry = 0, end_entry = 0;
+};
+
+// sums[entry] = the magnitudes of the first or last row's elements in this shard, whichever the
+// entry names, else 0.
+template <class T>
+struct RowPartials {
+  const T* d;
+  double* sums;
+  int64_t entries;
+  RowShare first, last;
+
+  template <class Team>
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t) const {
+    const double of_first = sum_of_magnitudes(team, d + first.begin, first.count);
+    const double of_last = sum_of_magnitudes(team, d + last.begin, last.count);
+    team.lead([&] {
+      for (int64_t i = 0; i < entries; ++i) {
+        const bool in_first = first.first_entry <= i && i < first.end_entry;
+        const bool in_last = last.first_entry <= i && i < last.end_entry;
+        sums[i] = in_first ? of_first : in_last ? of_last : 0.0;
+      }
+    });
+  }
+};
 
 // The entries of elements [first, last) of one tensor, in groups. T: dtype of d, C: of h.
 template <class T, class C>
@@ -32,19 +62,19 @@ struct SpatialAverage {
   const double* last_sum = nullptr;
 
   // Entries of one row of the kernel, and of the run.
-  int64_t group() const { return std::max<int64_t>(1, kTile / entry_elements); }
-  int64_t entries() const {
+  MEMWALL_HOST_DEVICE int64_t group() const { return std::max<int64_t>(1, kTile / entry_elements); }
+  MEMWALL_HOST_DEVICE int64_t entries() const {
     return (last + entry_elements - 1) / entry_elements - first / entry_elements;
   }
 
   // Where the shard of element `e` of the tensor ends, as an element of the tensor.
-  int64_t end_of_shard(int64_t e) const {
+  MEMWALL_HOST_DEVICE int64_t end_of_shard(int64_t e) const {
     return ((tensor_offset + e) / shard + 1) * shard - tensor_offset;
   }
 
   // The sum over elements [begin, end) of the tensor; `shard_end` is moved along.
   template <class Team>
-  double sum(Team& team, int64_t begin, int64_t end, int64_t& shard_end) const {
+  MEMWALL_HOST_DEVICE double sum(Team& team, int64_t begin, int64_t end, int64_t& shard_end) const {
     double total = 0.0;
     while (begin < end) {
       if (begin >= shard_end) shard_end = end_of_shard(begin);
@@ -56,7 +86,7 @@ struct SpatialAverage {
   }
 
   template <class Team>
-  void operator()(Team& team, int64_t row) const {
+  MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
     if (entry_elements == 1) {
       const Input<T, C> in{d};
       const Output<C> out{h};

@@ -12,6 +12,7 @@
 //   team.only(index, f)        f at one place, after what the team did there before; what f returns
 //                              is good for another `only` of that place
 //   team.lead(f)               f() once
+//   team.once(f)               what f() gives, for all of the team
 //
 // `at` is only good for handing to views, which give and take whole packs. The arithmetic between
 // sees values on which + - * / fma sqrt exp are defined; a dual number (dual.h) or a CUDA thread's
@@ -51,14 +52,14 @@ struct Input {
   const S* data;
 
   template <int N>
-  [[gnu::always_inline]] Pack<C, N> operator()(Whole<N> at) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Pack<C, N> operator()(Whole<N> at) const {
     return load<C, N>(data + at.first);
   }
-  [[gnu::always_inline]] Pack<C> operator()(Part at) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Pack<C> operator()(Part at) const {
     return load_first<C, kLanes>(data + at.first, at.count);
   }
-  [[gnu::always_inline]] C scalar(int64_t i) const { return static_cast<C>(data[i]); }
-  [[gnu::always_inline]] Input from(int64_t offset) const { return {data + offset}; }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE C scalar(int64_t i) const { return static_cast<C>(data[i]); }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Input from(int64_t offset) const { return {data + offset}; }
 };
 
 // A buffer of S that results are written to, or added to.
@@ -68,18 +69,18 @@ struct Output {
   bool accumulate = false;
 
   template <int N>
-  [[gnu::always_inline]] void store(Whole<N> at, std::type_identity_t<Pack<C, N>> x) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void store(Whole<N> at, std::type_identity_t<Pack<C, N>> x) const {
     if (accumulate) x = load<C, N>(data + at.first) + x;
     memwall::store(data + at.first, x);
   }
-  [[gnu::always_inline]] void store(Part at, Pack<C> x) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void store(Part at, Pack<C> x) const {
     if (accumulate) x = load_first<C, kLanes>(data + at.first, at.count) + x;
     store_first(data + at.first, x, at.count);
   }
-  [[gnu::always_inline]] void set(int64_t i, C x) const { data[i] = static_cast<S>(x); }
-  [[gnu::always_inline]] Output from(int64_t offset) const { return {data + offset, accumulate}; }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void set(int64_t i, C x) const { data[i] = static_cast<S>(x); }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Output from(int64_t offset) const { return {data + offset, accumulate}; }
   // To read again what was stored.
-  [[gnu::always_inline]] Input<S, C> stored() const { return {data}; }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Input<S, C> stored() const { return {data}; }
 };
 
 // The views of a kernel that computes values: one buffer each.
@@ -129,6 +130,11 @@ struct CpuTeam {
   template <class F>
   [[gnu::always_inline]] static void lead(const F& f) {
     f();
+  }
+
+  template <class F>
+  [[gnu::always_inline]] static auto once(const F& f) {
+    return f();
   }
 
  private:

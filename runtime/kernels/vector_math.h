@@ -3,7 +3,7 @@
 // tests/kernels/test_kernels_vector_math.cc.
 #pragma once
 
-#include <iterator>
+#include <array>
 #include <limits>
 
 #include "runtime/kernels/pack.h"
@@ -23,7 +23,7 @@ struct ExpTables<float> {
   static constexpr float kSmallest = -87.33654f;  // and normal from here on
   static constexpr float kTanhOne = 10.0f;        // tanh rounds to 1 from here on
   // P, from the highest power down: Cephes, expf.c (Moshier).
-  static constexpr float kPolynomial[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
+  static constexpr std::array<float, 6> kPolynomial = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
                                           4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
 };
 
@@ -36,7 +36,7 @@ struct ExpTables<double> {
   static constexpr double kSmallest = -708.396418532264;
   static constexpr double kTanhOne = 20.0;
   // Taylor, 1/13! to 1/2!: the remainder is below 4e-18.
-  static constexpr double kPolynomial[] = {
+  static constexpr std::array<double, 12> kPolynomial = {
       1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
       1.0 / 5040,       1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      1.0 / 2};
 };
@@ -48,22 +48,21 @@ struct ReducedExp {
 };
 
 template <class T, int N>
-[[gnu::always_inline]] inline ReducedExp<T, N> reduce_exp(const Pack<T, N>& x) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline ReducedExp<T, N> reduce_exp(const Pack<T, N>& x) {
   using P = Pack<T, N>;
   using Tables = ExpTables<T>;
   const P shifted = fma(x, P(Tables::kLog2E), P(Tables::kShift));
   const P n = shifted - Tables::kShift;
   const P r = fma(n, P(-Tables::kLn2Low), fma(n, P(-Tables::kLn2High), x));
-  P sum = Tables::kPolynomial[0];
-  for (size_t i = 1; i < std::size(Tables::kPolynomial); ++i) {
-    sum = fma(sum, r, P(Tables::kPolynomial[i]));
-  }
+  constexpr auto kPolynomial = Tables::kPolynomial;  // a local one: nvcc has no other on the GPU
+  P sum = kPolynomial[0];
+  for (size_t i = 1; i < kPolynomial.size(); ++i) sum = fma(sum, r, P(kPolynomial[i]));
   return {shifted, fma(r * r, sum, r)};
 }
 
 // x * 2^n, n as in ReducedExp; exact where the result is a normal number.
 template <class T, int N>
-[[gnu::always_inline]] inline Pack<T, N> scale_by_power(const Pack<T, N>& x,
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> scale_by_power(const Pack<T, N>& x,
                                                         const Pack<T, N>& shifted) {
   using Register = typename Pack<T, N>::Register;
   using Bits = Vector<BitsOf<T>, Pack<T, N>::kRegisterLanes>;
@@ -77,7 +76,7 @@ template <class T, int N>
 
 // Infinite above kLargest, zero where the result would be subnormal.
 template <class T, int N>
-[[gnu::always_inline]] inline Pack<T, N> exp(const Pack<T, N>& x) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> exp(const Pack<T, N>& x) {
   using P = Pack<T, N>;
   using Tables = ExpTables<T>;
   const ReducedExp<T, N> e = reduce_exp(x);
@@ -89,12 +88,12 @@ template <class T, int N>
 
 // 1 / (1 + exp(-x)).
 template <class T, int N>
-[[gnu::always_inline]] inline Pack<T, N> logistic(const Pack<T, N>& x) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> logistic(const Pack<T, N>& x) {
   return T{1} / (T{1} + exp(-x));
 }
 
 template <class T, int N>
-[[gnu::always_inline]] inline Pack<T, N> abs(const Pack<T, N>& x) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> abs(const Pack<T, N>& x) {
   using Register = typename Pack<T, N>::Register;
   using Bits = Vector<BitsOf<T>, Pack<T, N>::kRegisterLanes>;
   constexpr BitsOf<T> kMagnitude = std::numeric_limits<BitsOf<T>>::max() >> 1;
@@ -104,7 +103,7 @@ template <class T, int N>
 
 // sign(x) e / (e + 2) with e = expm1(2 |x|).
 template <class T, int N>
-[[gnu::always_inline]] inline Pack<T, N> tanh(const Pack<T, N>& x) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> tanh(const Pack<T, N>& x) {
   using P = Pack<T, N>;
   using Tables = ExpTables<T>;
   const P a = abs(x);
@@ -121,7 +120,7 @@ template <class T, int N>
 // x = 2^n m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(f), f = (m - 1) / (m + 1). For normal
 // x > 0.
 template <int N>
-[[gnu::always_inline]] inline Pack<double, N> log(const Pack<double, N>& x) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<double, N> log(const Pack<double, N>& x) {
   using P = Pack<double, N>;
   using Register = typename P::Register;
   using Bits = Vector<uint64_t, P::kRegisterLanes>;
@@ -152,7 +151,7 @@ template <int N>
 
 // x^a for x >= 0 and 0 < a <= 1, to about |a ln x| units in the last place.
 template <int N>
-[[gnu::always_inline]] inline Pack<double, N> power(const Pack<double, N>& x, double a) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<double, N> power(const Pack<double, N>& x, double a) {
   using P = Pack<double, N>;
   const P y = exp(log(x) * a);
   const P finite = where_less(x, P(std::numeric_limits<double>::infinity()), y, x);

@@ -298,7 +298,7 @@ ValueId Gpt2::loss_sum(Graph& graph, const ModelInputs& inputs, int64_t parts) c
   const Scope scope{graph, "head", Phase::kForward, graph.last_block};
   const ValueId table = parameter(scope, inputs, 0, "wte.weight");
   const int64_t total = spec_.batch * spec_.time, d = spec_.hidden, v = spec_.vocabulary;
-  const int64_t rows = largest_divisor(total / parts, kChunkRows), count = total / rows;
+  const int64_t rows = largest_divisor(total / parts, spec_.head_rows), count = total / rows;
   const int64_t stride = round_up(v, kLogitsAlignment);
 
   Graph body;

@@ -17,6 +17,7 @@ struct GptSpec {
   int64_t dropout_seed = 0;
   double layer_norm_epsilon = 1e-5;
   DType dtype = DType::kF32;
+  int64_t head_rows = 256;  // at most so many of a chunk of the head
 };
 
 // embedding (wte, wpe), one a block, head (final layer norm); offsets are multiples of the
@@ -27,6 +28,8 @@ std::vector<Unit> gpt2_units(const GptSpec& spec, int64_t ranks,
 
 // Rows of attention's and the head's chunks: the largest divisor that is at most this.
 constexpr int64_t kChunkRows = 256;
+// Of the head's on a GPU: the table's gradient, in FP32, is read and written once a chunk.
+constexpr int64_t kDeviceHeadRows = 2048;
 
 class Gpt2 : public Model {
  public:

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "runtime/base/target.h"
 #include "runtime/base/averaging.h"
 #include "runtime/graph/rewrite.h"
 #include "runtime/passes/evict.h"
@@ -29,6 +30,7 @@ class Compiler {
     plan_.micro_steps = settings_.micro_steps;
     plan_.zero_stage = settings_.zero_stage;
     plan_.target = settings_.target;
+    plan_.page_bytes = page_bytes_of(backend_of(plan_.target));
     plan_.fabric = settings_.fabric;
     if (const auto* adahessian = std::get_if<AdaHessianSettings>(&settings_.optimizer)) {
       plan_.probes = adahessian->probes;

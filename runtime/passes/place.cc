@@ -83,9 +83,10 @@ class Placer {
           plan_.ranks, graph_.type(node.outputs[0]).shape.elements(), plan_.fabric.transport);
       extra.category = Category::kCommunication;
     } else if (node.op == Op::kChunked) {
-      extra.bytes = bodies_.placed(graph_, node).workspace_bytes;
-    } else if (const auto bytes = rules_of(node.op).workspace_bytes) {
-      extra.bytes = (*bytes)(graph_, node);
+      extra.bytes = bodies_.placed(graph_, node, backend_of(plan_.target)).workspace_bytes;
+    } else {
+      const int64_t bytes = workspace_of(graph_, node, backend_of(plan_.target));
+      if (bytes >= 0) extra.bytes = bytes;
     }
     return extra;
   }
@@ -281,7 +282,7 @@ class Placer {
     if (node.op == Op::kChunked) {
       step.body = static_cast<int32_t>(program_.bodies.size());
       std::get<ChunkedAttributes>(step.attributes).body = step.body;
-      program_.bodies.push_back(instantiate_body(node, bodies_.placed(graph_, node), step.inputs,
+      program_.bodies.push_back(instantiate_body(node, bodies_.placed(graph_, node, backend_of(plan_.target)), step.inputs,
                                                  step.outputs, step.workspace, plan_));
       step.dram_bytes = 0;
       for (const Step& inner : program_.bodies.back().steps) step.dram_bytes += inner.dram_bytes;

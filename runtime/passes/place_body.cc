@@ -23,7 +23,8 @@ Accumulate rule_of(const Node& chunked, size_t result) {
   return chunked.addend_skipped_first ? Accumulate::kUnlessFirstOfBoth : Accumulate::kAlways;
 }
 
-PlacedBody place_body(const Graph& graph, const Node& chunked, const std::vector<char>& adds) {
+PlacedBody place_body(const Graph& graph, const Node& chunked, const std::vector<char>& adds,
+                      Backend backend) {
   PlacedBody placed;
   placed.graph = *chunked.body;
   const auto slice = [&](ValueId v, size_t k) {
@@ -60,11 +61,11 @@ PlacedBody place_body(const Graph& graph, const Node& chunked, const std::vector
   std::vector<int32_t> scratch_of(placed.graph.nodes.size(), -1);
   for (size_t i = 0; i < placed.graph.nodes.size(); ++i) {
     const Node& node = placed.graph.nodes[i];
-    const auto bytes = rules_of(node.op).workspace_bytes;
-    if (bytes == nullptr) continue;
+    const int64_t bytes = workspace_of(placed.graph, node, backend);
+    if (bytes < 0) continue;
     scratch_of[i] = static_cast<int32_t>(intervals.size());
     intervals.push_back(
-        {(*bytes)(placed.graph, node), static_cast<int32_t>(i), static_cast<int32_t>(i)});
+        {bytes, static_cast<int32_t>(i), static_cast<int32_t>(i)});
   }
   const Placed where = place_intervals(intervals, kArenaAlignment);
   placed.workspace_bytes = where.bytes;
@@ -178,10 +179,10 @@ class BodyOperands {
 
 }  // namespace
 
-const PlacedBody& BodyPlacer::placed(const Graph& graph, const Node& chunked) {
+const PlacedBody& BodyPlacer::placed(const Graph& graph, const Node& chunked, Backend backend) {
   std::vector<char> adds = accumulating_results(chunked);
   auto [entry, fresh] = cache_.try_emplace({chunked.body.get(), adds});
-  if (fresh) entry->second = std::make_unique<PlacedBody>(place_body(graph, chunked, adds));
+  if (fresh) entry->second = std::make_unique<PlacedBody>(place_body(graph, chunked, adds, backend));
   return *entry->second;
 }
 
@@ -233,9 +234,8 @@ Body instantiate_body(const Node& chunked, const PlacedBody& placed,
       step.accumulate = rule_of(chunked, k - chunked.inputs.size());
       step.accumulate_period = chunked.periods[k];
     }
-    if (const auto bytes = rules_of(node.op).workspace_bytes) {
-      step.workspace = address.scratch(static_cast<NodeId>(i), (*bytes)(placed.graph, node));
-    }
+    const int64_t scratch = workspace_of(placed.graph, node, backend_of(plan.target));
+    if (scratch >= 0) step.workspace = address.scratch(static_cast<NodeId>(i), scratch);
     for (const auto* list : {&step.inputs, &step.outputs}) {
       for (const Operand& o : *list) step.dram_bytes += o.bytes * body.count;
     }

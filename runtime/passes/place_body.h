@@ -7,6 +7,7 @@
 
 #include "runtime/graph/graph.h"
 #include "runtime/passes/storage.h"
+#include "runtime/base/target.h"
 #include "runtime/plan/plan.h"
 
 namespace memwall {
@@ -22,7 +23,7 @@ struct PlacedBody {
 // Bodies are shared between blocks; so are their placements.
 class BodyPlacer {
  public:
-  const PlacedBody& placed(const Graph& graph, const Node& chunked);
+  const PlacedBody& placed(const Graph& graph, const Node& chunked, Backend backend);
 
  private:
   using Key = std::pair<const Graph*, std::vector<char>>;  // body, which results accumulate

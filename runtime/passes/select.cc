@@ -19,8 +19,11 @@ struct Fusion {
 
 class Selector {
  public:
-  explicit Selector(const Graph& from)
+  // `blocks_of_rows`: whether kernels that compute blocks of rows pay. On a GPU they are too few
+  // to fill it, and what they read again is in its cache.
+  Selector(const Graph& from, bool blocks_of_rows)
       : from_(from),
+        blocks_of_rows_(blocks_of_rows),
         rewriter_(from, to_),
         readers_(from.values.size()),
         fusion_of_(from.nodes.size(), -1) {
@@ -57,8 +60,8 @@ class Selector {
     std::optional<Fusion> found;
     if (n.op == Op::kGelu) found = bias_gelu(n, id);
     if (n.op == Op::kLayerNorm) found = add_layer_norm(n, id);
-    if (n.op == Op::kColumnSum) found = gelu_grad_columns(n, id);
-    if (n.op == Op::kLayerNormGrad) found = layer_norm_grads(n, id);
+    if (n.op == Op::kColumnSum && blocks_of_rows_) found = gelu_grad_columns(n, id);
+    if (n.op == Op::kLayerNormGrad && blocks_of_rows_) found = layer_norm_grads(n, id);
     if (!found || !may_fuse(*found)) return;
     for (NodeId part : found->parts) {
       fusion_of_[static_cast<size_t>(part)] = static_cast<int32_t>(fusions_.size());
@@ -172,6 +175,7 @@ class Selector {
   }
 
   const Graph& from_;
+  const bool blocks_of_rows_;
   Graph to_;
   Rewriter rewriter_;
   std::vector<std::vector<NodeId>> readers_;  // by value, in order
@@ -183,8 +187,13 @@ class Selector {
 
 Graph select(const Graph& graph, const std::string& target) {
   if (target == kPlainCpuTarget) return graph;
-  if (target == kCpuTarget) return Selector(graph).run();
-  throw InputError("unknown target \"" + target + "\"", "", "allowed: cpu, cpu_plain");
+  if (target == kCpuTarget) return Selector(graph, true).run();
+  std::string allowed = "cpu, cpu_plain";
+  for (const char* gpu : kGpuTargets) {
+    if (target == gpu) return Selector(graph, false).run();
+    allowed.append(", ").append(gpu);
+  }
+  throw InputError("unknown target \"" + target + "\"", "", "allowed: " + allowed);
 }
 
 }  // namespace memwall

@@ -7,6 +7,7 @@
 // ones.
 #pragma once
 
+#include <array>
 #include <string>
 
 #include "runtime/graph/graph.h"
@@ -15,6 +16,8 @@ namespace memwall {
 
 constexpr const char* kCpuTarget = "cpu";
 constexpr const char* kPlainCpuTarget = "cpu_plain";  // one kernel an op: what tests compare with
+// GPUs, by their compute capability: Ampere, Hopper, Blackwell.
+constexpr std::array<const char*, 3> kGpuTargets = {"sm_80", "sm_90", "sm_100"};
 
 // Throws InputError for an unknown target.
 Graph select(const Graph& graph, const std::string& target);

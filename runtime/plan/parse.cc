@@ -187,7 +187,7 @@ class Parser {
 
   static Transport read_transport(const RecordReader& r) {
     const std::string_view name = r.text("transport");
-    for (const Transport known : {Transport::kMpi, Transport::kSharedMemory}) {
+    for (const Transport known : kTransports) {
       if (name == name_of(known)) return known;
     }
     r.fail("no such transport: " + std::string(name));

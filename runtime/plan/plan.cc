@@ -1,3 +1,5 @@
+#include "runtime/base/math.h"
+#include "runtime/base/target.h"
 #include "runtime/plan/plan.h"
 
 #include <algorithm>
@@ -99,6 +101,8 @@ int64_t planned_bytes(const Plan& plan) {
 
 int64_t written_page_bytes(const Plan& plan, const std::vector<std::string>& programs,
                            int64_t rank) {
+  // A GPU's driver knows of no untouched pages.
+  if (backend_of(plan.target) == Backend::kCuda) return round_up(plan.arena_bytes, plan.page_bytes);
   Pages pages(plan.arena_bytes, plan.page_bytes);
   for (const std::string& name : programs) {
     const Program& program = plan.program(name);

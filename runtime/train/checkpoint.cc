@@ -69,11 +69,17 @@ const Slot& saved_slot(const Plan& plan, size_t unit, size_t section) {
 }
 
 // This rank's shard of the slot's unit, where it lies in the arena.
-std::span<std::byte> shard_in_arena(const Executor& executor, const Slot& slot) {
-  const int64_t shards = slot.sharded ? 1 : executor.plan().ranks;
-  const int64_t bytes = slot.bytes / shards;
-  const int64_t offset = slot.sharded ? 0 : bytes * executor.comm().rank();
-  return {executor.arena_data() + slot.offset + offset, static_cast<size_t>(bytes)};
+Tensor shard_in_arena(const Executor& executor, const Slot& slot) {
+  const Tensor whole = executor.slot(slot);
+  if (slot.sharded) return whole;
+  const int64_t elements = whole.elements() / executor.plan().ranks;
+  return {whole.as<std::byte>() + executor.comm().rank() * elements * size_of(whole.dtype),
+          whole.dtype, Shape{elements}};
+}
+
+std::span<std::byte> bytes_of(const Tensor& tensor) {
+  return {tensor.as<std::byte>(),
+          static_cast<size_t>(tensor.elements() * size_of(tensor.dtype))};
 }
 
 template <class F>  // f(unit, section)
@@ -151,7 +157,8 @@ checkpoint::RankFile write_rank_file(const std::string& folder, const Executor& 
   file.reserve(layout.file_bytes());
   std::vector<uint64_t> table(layout.sections());
   each_section(executor.plan(), [&](size_t unit, size_t section) {
-    const auto shard = shard_in_arena(executor, saved_slot(executor.plan(), unit, section));
+    const auto shard =
+        bytes_of(executor.fetch(shard_in_arena(executor, saved_slot(executor.plan(), unit, section))));
     const size_t index = layout.index(unit, section);
     check(static_cast<int64_t>(shard.size()) == layout.bytes(index), "a shard of another size");
     table[index] = hash_bytes(shard.data(), shard.size());
@@ -264,11 +271,14 @@ void gather_whole_slots(Executor& executor) {
   const Plan& plan = executor.plan();
   each_section(plan, [&](size_t unit, size_t section) {
     const Slot& slot = saved_slot(plan, unit, section);
-    if (slot.sharded || plan.ranks == 1) return;
-    const auto shard = shard_in_arena(executor, slot);
-    comm.wait(comm.all_gather(shard.data(), executor.slot(slot).data,
-                              static_cast<int64_t>(shard.size())));
+    if (!slot.sharded && plan.ranks > 1) {
+      const auto shard = bytes_of(shard_in_arena(executor, slot));
+      comm.wait(comm.all_gather(shard.data(), executor.slot(slot).data,
+                                static_cast<int64_t>(shard.size())));
+    }
+    executor.send(executor.slot(slot));
   });
+  executor.forget_copies();
 }
 
 }  // namespace
@@ -339,7 +349,7 @@ CheckpointInfo load_checkpoint(const std::string& folder, Executor& executor) {
     each_section(plan, [&](size_t unit, size_t section) {
       const Slot& slot = saved_slot(plan, unit, section);
       const auto bytes = file.section(layout.index(unit, section));
-      const auto shard = shard_in_arena(executor, slot);
+      const auto shard = bytes_of(shard_in_arena(executor, slot));
       std::memcpy(shard.data(), bytes.data(), bytes.size());
     });
     info = info_of(manifest);

@@ -145,6 +145,7 @@ void load_weights(const WeightSource& source, Executor& executor) {
       case DType::kF16: fill_half_slot(source, unit, begin, elements_of<uint16_t>(tensor)); break;
       default: throw InternalError("weights of another dtype", unit.name);
     }
+    executor.send(tensor);
   }
 }
 

@@ -19,7 +19,10 @@ Evaluation evaluate(Executor& executor, const TokenRange& validation, int64_t se
   std::vector<double> mine, weights(static_cast<size_t>(micro_batch));
   for (int64_t round = 0; round < windows.rounds(); ++round) {
     windows.fill(round, comm.rank(), tokens, targets, weights);
+    executor.send(SlotKind::kTokens);
+    executor.send(SlotKind::kTargets);
     executor.run(program);
+    executor.fetch(SlotKind::kSampleLoss);
     mine.insert(mine.end(), losses.begin(), losses.end());
   }
 

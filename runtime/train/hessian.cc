@@ -43,6 +43,9 @@ void Hessian::run(std::string_view program) {
     fill_micro_batch(sampler_, layout_, 0, a, executor_.comm().rank(),
                      elements_of<int32_t>(executor_.slot(SlotKind::kTokens)),
                      elements_of<int32_t>(executor_.slot(SlotKind::kTargets)), samples_);
+    for (SlotKind kind : {SlotKind::kScalars, SlotKind::kTokens, SlotKind::kTargets}) {
+      executor_.send(kind);
+    }
     executor_.run(executor_.plan().program(program), a);
   }
 }
@@ -58,13 +61,14 @@ void Hessian::write(SlotKind kind, std::span<const double> v) {
         slot.as<float>()[i] = static_cast<float>(*from);
       }
     }
+    executor_.send(slot);
   }
 }
 
 void Hessian::read(SlotKind kind, std::span<double> out) const {
   auto to = out.begin();
   for (size_t u = 0; u < executor_.plan().units.size(); ++u) {
-    const Tensor slot = executor_.slot(kind, static_cast<int64_t>(u));
+    const Tensor slot = executor_.fetch(kind, static_cast<int64_t>(u));
     for (int64_t i = 0; i < slot.elements(); ++i, ++to) {
       *to = slot.dtype == DType::kF64 ? slot.as<double>()[i]
                                       : static_cast<double>(slot.as<float>()[i]);
@@ -84,7 +88,7 @@ void Hessian::signed_product(uint32_t draw, std::span<double> zhz) {
   scalar(Scalar::kDraw) = static_cast<double>(draw);
   run(kHessianSigns);
   read(SlotKind::kCurvature, zhz);
-  std::vector<double> loss{executor_.slot(SlotKind::kLossSum).as<double>()[0]};
+  std::vector<double> loss{executor_.fetch(SlotKind::kLossSum).as<double>()[0]};
   sum_over_ranks(loss);
   loss_ = loss[0] / static_cast<double>(layout_.global_batch * seq_length_);
 }

@@ -133,7 +133,11 @@ Json measured_memory_json(const Executor& executor, const OutsideMemory& outside
     other -= bytes;
   }
   lines["other"] = other;
-  return {{"peak", resident},
+  if (executor.device() != nullptr) {
+    lines["copies_of_slots"] = resident;
+    lines["gpu_libraries"] = executor.device_growth_bytes();
+  }
+  return {{"peak", executor.device() != nullptr ? executor.device_arena_bytes() : resident},
           {"rss_anon", anonymous},
           {"windows_mapped", outside.windows_mapped},
           {"outside", std::move(lines)}};

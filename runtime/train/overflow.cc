@@ -70,7 +70,7 @@ class FiniteCheck : public StepObserver {
     if (found_ || (of_tangents && !tangents_)) return;
     const size_t results = s.dual && !tangents_ ? s.outputs.size() / 2 : s.outputs.size();
     for (size_t k = 0; k < results; ++k) {
-      if (!all_finite(executor_.operand(s.outputs[k]))) found_ = step;
+      if (!all_finite(executor_.fetch(executor_.operand(s.outputs[k])))) found_ = step;
     }
   }
 

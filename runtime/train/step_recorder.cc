@@ -111,7 +111,7 @@ void StepRecorder::after_wait(const Program&, size_t step, size_t waited) {
   for (; completed_ <= static_cast<size_t>(transfer); ++completed_) {
     TransferSpan& span = times_.transfers[completed_];
     const Ticket ticket = executor_.ticket(static_cast<size_t>(span.step));
-    span.completed_ns = std::clamp(executor_.comm().completed_ns(ticket), span.start_ns, now);
+    span.completed_ns = std::clamp(executor_.transfers().completed_ns(ticket), span.start_ns, now);
   }
 }
 

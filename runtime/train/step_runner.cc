@@ -79,13 +79,18 @@ void StepRunner::write_scalars(int64_t step, const StepState& state, const StepR
 void StepRunner::prepare(int64_t step, const ProgramRun& run) {
   if (run.probe == 0) feed(step, run.micro_step);
   scalar(Scalar::kDraw) = static_cast<double>(1 + step * executor_.plan().probes + run.probe);
+  executor_.send(SlotKind::kScalars);
 }
 
 void StepRunner::feed(int64_t step, int64_t micro_step) {
   feed_(step, micro_step, elements_of<int32_t>(executor_.slot(SlotKind::kTokens)),
         elements_of<int32_t>(executor_.slot(SlotKind::kTargets)), samples_);
+  executor_.send(SlotKind::kTokens);
+  executor_.send(SlotKind::kTargets);
   if (const Slot* index = executor_.plan().find_slot(SlotKind::kSampleIndex)) {
-    std::copy(samples_.begin(), samples_.end(), executor_.slot(*index).as<int64_t>());
+    const Tensor slot = executor_.slot(*index);
+    std::copy(samples_.begin(), samples_.end(), slot.as<int64_t>());
+    executor_.send(slot);
   }
 }
 
@@ -118,12 +123,13 @@ StepReport StepRunner::run(int64_t step, const StepState& state, const StepReque
   measuring_ = settings_.curvature_every > 0 && state.applied % settings_.curvature_every == 0;
   report.measured = measuring_;
   if (timer_ != nullptr) timer_->begin();
-  const Ledger before = executor_.comm().ledger();
+  const Ledger before = executor_.transfers().ledger();
   const int64_t start = steady_ns();
   write_scalars(step, state, requests);
   run_programs(step);
+  executor_.fetch(SlotKind::kScalars);
   report.seconds = static_cast<double>(steady_ns() - start) / kNsPerSecond;
-  report.traffic = difference(executor_.comm().ledger(), before);
+  report.traffic = difference(executor_.transfers().ledger(), before);
   if (timer_ != nullptr) {
     report.split = timer_->end();
     report.seconds = static_cast<double>(report.split.total_ns) / kNsPerSecond;

@@ -225,7 +225,7 @@ std::vector<std::vector<std::byte>> run(const OpCase& c, DType dtype, int64_t of
                         .workspace = workspace,
                         .threads = threads,
                         .dual = c.dual};
-  cpu_kernel(c.op)(call);
+  kernel_of(c.op)(call);
   std::vector<std::vector<std::byte>> results;
   for (size_t o = 0; o < out.size(); ++o) {
     results.push_back(out[o].contents());

@@ -281,7 +281,7 @@ class Minimiser {
     for (const Operand& o : inputs) in.push_back(o.tensor);
     for (const Operand& o : outputs) out.push_back(o.tensor);
     const Attributes attributes = attributes_;
-    cpu_kernel(op)(
+    kernel_of(op)(
         {.attributes = attributes, .inputs = in, .outputs = out, .unit = &unit_, .workspace = {}});
   }
   void set(Scalar which, double value) { scalars_[static_cast<size_t>(which)] = value; }

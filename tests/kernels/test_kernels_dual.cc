@@ -191,7 +191,7 @@ KernelCall dual_call(const Attributes& attributes, std::span<const Tensor> input
 TEST(Dual, OtherOpsRefuse) {
   for (Op op : {Op::kAdd, Op::kGemm, Op::kDropout, Op::kBiasGelu, Op::kAdamW}) {
     try {
-      cpu_kernel(op)(dual_call(NoAttributes{}, {}, {}));
+      kernel_of(op)(dual_call(NoAttributes{}, {}, {}));
       ADD_FAILURE() << op_name(op) << " ran on dual numbers";
     } catch (const InternalError& error) {
       EXPECT_TRUE(std::string(error.what()).starts_with(op_name(op))) << error.what();
@@ -205,11 +205,11 @@ TEST(Dual, TangentsMustBeThere) {
   const Tensor x{memory.data(), DType::kF32, {8}}, wide{memory.data(), DType::kF64, {8}};
   const std::vector<Tensor> one = {x}, two = {x, x}, mixed = {x, wide};
   const Attributes none = NoAttributes{};
-  EXPECT_NO_THROW(cpu_kernel(Op::kGelu)(dual_call(none, two, two)));
-  EXPECT_THROW(cpu_kernel(Op::kGelu)(dual_call(none, one, two)), InternalError);
-  EXPECT_THROW(cpu_kernel(Op::kGelu)(dual_call(none, two, one)), InternalError);
-  EXPECT_THROW(cpu_kernel(Op::kGelu)(dual_call(none, mixed, two)), InternalError);
-  EXPECT_THROW(cpu_kernel(Op::kGelu)(dual_call(none, two, mixed)), InternalError);
+  EXPECT_NO_THROW(kernel_of(Op::kGelu)(dual_call(none, two, two)));
+  EXPECT_THROW(kernel_of(Op::kGelu)(dual_call(none, one, two)), InternalError);
+  EXPECT_THROW(kernel_of(Op::kGelu)(dual_call(none, two, one)), InternalError);
+  EXPECT_THROW(kernel_of(Op::kGelu)(dual_call(none, mixed, two)), InternalError);
+  EXPECT_THROW(kernel_of(Op::kGelu)(dual_call(none, two, mixed)), InternalError);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include "runtime/base/half.h"
 #include "runtime/base/workspace.h"
 #include "runtime/kernels/machine.h"
-#include "runtime/kernels/vector.h"
+#include "runtime/kernels/pack.h"
 #include "tests/kernels/op_case.h"
 
 namespace memwall::test {

@@ -77,6 +77,11 @@ OpRules column_sum() {
   };
   rules.flops = input_flops;
   rules.accumulates = true;
+  rules.device_workspace_bytes = [](const Graph& g, const Node& n) {
+    const auto& rows = std::get<RowsAttributes>(n.attributes);
+    return block_sums_workspace_bytes(rows.rows, rows.batch * rows.width,
+                                      g.type(n.inputs[0]).dtype);
+  };
   return rules;
 }
 

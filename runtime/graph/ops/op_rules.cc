@@ -76,6 +76,14 @@ size_t own_inputs(const Graph& graph, const Node& node) {
 
 }  // namespace
 
+int64_t workspace_of(const Graph& graph, const Node& node, Backend backend) {
+  const OpRules& rules = rules_of(node.op);
+  if (backend == Backend::kCuda && rules.device_workspace_bytes != nullptr) {
+    return rules.device_workspace_bytes(graph, node);
+  }
+  return rules.workspace_bytes != nullptr ? rules.workspace_bytes(graph, node) : -1;
+}
+
 Node without_tangents(const Graph& graph, const Node& node) {
   Node plain = node;
   if (!node.dual) return plain;

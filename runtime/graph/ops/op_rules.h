@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/base/target.h"
 #include "runtime/graph/graph.h"
 
 namespace memwall {
@@ -30,8 +31,9 @@ struct OpRules {
   TangentRule tangent = TangentRule::kNone;
   // Floating-point operations of one execution; in a body, the mean over a period's iterations.
   int64_t (*flops)(const Graph&, const Node&) = nullptr;
-  // Scratch bytes on the CPU target.
+  // Scratch bytes; on a GPU those of device_workspace_bytes, where there are such rules.
   int64_t (*workspace_bytes)(const Graph&, const Node&) = nullptr;
+  int64_t (*device_workspace_bytes)(const Graph&, const Node&) = nullptr;
   // (output, input): the output may exactly overwrite the input, each element of which is read
   // before it is written.
   std::vector<std::pair<int32_t, int32_t>> in_place;
@@ -40,6 +42,9 @@ struct OpRules {
 };
 
 const OpRules& rules_of(Op op);
+
+// Scratch of a node's kernel in bytes; -1 where the op never needs any.
+int64_t workspace_of(const Graph& graph, const Node& node, Backend backend);
 
 // A dual node without its tangents; any other node as it is.
 Node without_tangents(const Graph& graph, const Node& node);

@@ -71,6 +71,11 @@ OpRules layer_norm_scale_grad() {
   };
   rules.flops = row_flops<4>;
   rules.accumulates = true;
+  rules.device_workspace_bytes = [](const Graph& g, const Node& n) {
+    return block_sums_workspace_bytes(rows_of(n).batch * rows_of(n).rows,
+                                      rows_of(n).width * (n.dual ? 2 : 1),
+                                      g.type(n.inputs[0]).dtype);
+  };
   return rules;
 }
 
@@ -120,6 +125,9 @@ OpRules embedding_grad() {
   rules.flops = row_flops<1>;
   rules.workspace_bytes = [](const Graph& g, const Node& n) {
     return embedding_grad_workspace_bytes(g.type(n.outputs[0]).shape[0], rows_of(n).rows);
+  };
+  rules.device_workspace_bytes = [](const Graph& g, const Node& n) {
+    return device_embedding_grad_workspace_bytes(g.type(n.outputs[0]).shape[0], rows_of(n).rows);
   };
   rules.accumulates = true;
   return rules;

@@ -13,12 +13,12 @@
 #include <utility>
 
 #include "runtime/base/gemm_panels.h"
-#include "runtime/kernels/cpu/launch.h"
 #include "runtime/kernels/cpu/openmp_threads.h"
 #include "runtime/kernels/cpu/sgemm.h"
+#include "runtime/kernels/launchers/types.h"
 #include "runtime/kernels/panel.h"
 
-namespace memwall::cpu {
+namespace memwall::launchers {
 namespace {
 
 // A tile of an operand or result, counted in elements of its matrix.
@@ -111,7 +111,7 @@ struct Product {
 // c = alpha a b (+ c) for one step of k.
 void multiply_step(const Product& p, const Tile& tile, int64_t depth, const Matrix& a,
                    const Matrix& b, const Matrix& c, bool add) {
-  sgemm({.transpose_a = p.a.layout.transpose,
+  cpu::sgemm({.transpose_a = p.a.layout.transpose,
          .transpose_b = p.b.layout.transpose,
          .m = tile.rows,
          .n = tile.columns,
@@ -199,7 +199,7 @@ void multiply(const Product& p) {
   const int64_t team = p.threads > 1 ? batch_team(p) : 1;
   if (team > 1) return multiply_batch(p, team);
   // Of a matrix and a vector the library divides even 256 products among two threads.
-  const OpenMpThreads scope(g.m == 1 || g.n == 1 ? 1 : p.threads);
+  const cpu::OpenMpThreads scope(g.m == 1 || g.n == 1 ? 1 : p.threads);
   for (int64_t batch = 0; batch < (g.c.batch == 0 ? 1 : g.batch); ++batch) multiply_one(p, batch);
 }
 
@@ -266,4 +266,4 @@ void gemm(const KernelCall& call) {
   gemm_in_panels(call, g, a, b, gemm_panels(whole, a.dtype, b.dtype, c.dtype));
 }
 
-}  // namespace memwall::cpu
+}  // namespace memwall::launchers

@@ -45,7 +45,7 @@ double measure_gemm_flops(int threads) {
                         .unit = nullptr,
                         .workspace = {},
                         .threads = threads};
-  const Kernel gemm = cpu_kernel(Op::kGemm);
+  const Kernel gemm = kernel_of(Op::kGemm);
   gemm(call);  // code generation, first touch
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();

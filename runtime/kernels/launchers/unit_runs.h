@@ -4,17 +4,13 @@
 #include <vector>
 
 #include "runtime/base/scalars.h"
-#include "runtime/kernels/cpu/launch.h"
+#include "runtime/kernels/launchers/types.h"
 #include "runtime/kernels/segments.h"
 
-namespace memwall::cpu {
+namespace memwall::launchers {
 
 inline const UnitAttributes& unit_of(const KernelCall& call) {
   return std::get<UnitAttributes>(call.attributes);
-}
-
-inline double scalar(const double* scalars, Scalar which) {
-  return scalars[static_cast<int64_t>(which)];
 }
 
 struct Range {
@@ -38,20 +34,12 @@ class RunList {
     rows_ += rows;
     runs_.push_back({kernel, rows_});
   }
-  void launch(int threads, int64_t elements) const {
-    cpu::launch(threads, rows_, elements, [&](auto& team, int64_t row) {
-      size_t run = 0;
-      while (runs_[run].end_row <= row) ++run;
-      runs_[run].kernel(team, row - (run == 0 ? 0 : runs_[run - 1].end_row));
-    });
+  void launch(const KernelCall& call, int64_t elements) const {
+    launch_list(call, runs_, elements);
   }
 
  private:
-  struct Run {
-    Kernel kernel;
-    int64_t end_row;  // of the launch, behind its last
-  };
-  std::vector<Run> runs_;
+  std::vector<Run<Kernel>> runs_;
   int64_t rows_ = 0;
 };
 
@@ -64,7 +52,7 @@ void launch_runs(const KernelCall& call, const Range& range, const KernelOf& ker
            [&](int64_t begin, int64_t end, const Segment* segment) {
              runs.add(kernel_of(begin, end, segment), ceil_div(end - begin, kTile));
            });
-  runs.launch(call.threads, kTile);
+  runs.launch(call, kTile);
 }
 
-}  // namespace memwall::cpu
+}  // namespace memwall::launchers

@@ -1,13 +1,14 @@
 // Kernels that see a tensor as rows.
 #include "runtime/base/workspace.h"
-#include "runtime/kernels/cpu/launch.h"
+#include "runtime/kernels/launchers/token_groups.h"
+#include "runtime/kernels/launchers/types.h"
 #include "runtime/kernels/cross_entropy.h"
 #include "runtime/kernels/embedding.h"
 #include "runtime/kernels/layer_norm.h"
 #include "runtime/kernels/reduce.h"
 #include "runtime/kernels/softmax.h"
 
-namespace memwall::cpu {
+namespace memwall::launchers {
 namespace {
 
 const RowsAttributes& rows_of(const KernelCall& call) {
@@ -38,7 +39,7 @@ void layer_norm(const KernelCall& call) {
                                         statistic_output<T, Views>(call, 2),
                                         a.width,
                                         static_cast<C>(a.epsilon)};
-    launch(call.threads, a.batch * a.rows, a.width, kernel);
+    launch(call, a.batch * a.rows, a.width, kernel);
   });
 }
 
@@ -52,32 +53,30 @@ void layer_norm_grad(const KernelCall& call) {
                                                               statistic<T, Views>(call, 4),
                                                               output<Out, Views>(call),
                                                               a.width};
-    launch(call.threads, a.batch * a.rows, a.width, kernel);
+    launch(call, a.batch * a.rows, a.width, kernel);
   });
 }
 
 void layer_norm_scale_grad(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
-  const int64_t rows = a.batch * a.rows;
   with_views_and_result(call, 0, [&]<class Views, class Out, class T>(Views, Out, T) {
     const LayerNormScaleGrad<Out, T, Accumulator<T>, Views> kernel{input<T, Views>(call, 0),
                                                                    input<T, Views>(call, 1),
                                                                    statistic<T, Views>(call, 2),
                                                                    statistic<T, Views>(call, 3),
                                                                    output<Out, Views>(call),
-                                                                   rows,
+                                                                   a.batch * a.rows,
                                                                    a.width};
-    launch(call.threads, ceil_div(a.width, kColumnTile), rows * kColumnTile, kernel);
+    launch_columns(call, kernel);
   });
 }
 
 void column_sum(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
-  const int64_t tiles = ceil_div(a.width, kColumnTile);
   with_result_and_input(call, 0, [&]<class Out, class T>(Out, T) {
-    const ColumnSum<Out, T, Accumulator<T>> kernel{input<T>(call, 0), output<Out>(call), a.rows,
-                                                   a.width, tiles};
-    launch(call.threads, a.batch * tiles, a.rows * std::min(a.width, kColumnTile), kernel);
+    const ColumnSum<Out, T, Accumulator<T>> kernel{input<T>(call, 0), output<Out>(call), a.batch,
+                                                   a.rows, a.width};
+    launch_columns(call, kernel);
   });
 }
 
@@ -87,7 +86,7 @@ void causal_softmax(const KernelCall& call) {
   with_views_and_type(call, call.outputs[0].dtype, [&]<class Views, class T>(Views, T) {
     const CausalSoftmax<T, Accumulator<T>, Views> kernel{input<T, Views>(call, 0),
                                                          output<T, Views>(call), block};
-    launch(call.threads, a.batch * a.rows, block.block_end, kernel);
+    launch(call, a.batch * a.rows, block.block_end, kernel);
   });
 }
 
@@ -97,7 +96,7 @@ void softmax_grad(const KernelCall& call) {
   with_views_and_type(call, call.outputs[0].dtype, [&]<class Views, class T>(Views, T) {
     const SoftmaxGrad<T, Accumulator<T>, Views> kernel{
         input<T, Views>(call, 0), input<T, Views>(call, 1), output<T, Views>(call), block};
-    launch(call.threads, a.batch * a.rows, block.block_end, kernel);
+    launch(call, a.batch * a.rows, block.block_end, kernel);
   });
 }
 
@@ -106,22 +105,18 @@ void embedding(const KernelCall& call) {
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
     const Embedding<T, Accumulator<T>> kernel{call.inputs[0].as<const int32_t>(), input<T>(call, 1),
                                               output<T>(call), a.width};
-    launch(call.threads, a.rows, a.width, kernel);
+    launch(call, a.rows, a.width, kernel);
   });
 }
 
 void embedding_grad(const KernelCall& call) {
   const RowsAttributes& a = rows_of(call);
   const int64_t table_rows = call.outputs[0].elements() / a.width;
-  check(static_cast<int64_t>(call.workspace.size()) >=
-            embedding_grad_workspace_bytes(table_rows, a.rows),
-        "embedding_grad: the workspace is too small");
-  const TokenGroups groups = group_tokens(call.inputs[0].as<const int32_t>(), a.rows, table_rows,
-                                          reinterpret_cast<int32_t*>(call.workspace.data()));
+  const TokenGroups groups = group_tokens(call, a.rows, table_rows);
   with_result_and_input(call, 1, [&]<class Out, class T>(Out, T) {
     const EmbeddingGrad<Out, T, Accumulator<T>> kernel{groups, input<T>(call, 1), output<Out>(call),
                                                        a.width};
-    launch(call.threads, table_rows, a.width, kernel);
+    launch(call, table_rows, a.width, kernel);
   });
 }
 
@@ -134,7 +129,7 @@ void cross_entropy(const KernelCall& call) {
                                                         statistic_output<T, Views>(call, 1),
                                                         a.width,
                                                         a.stride};
-    launch(call.threads, a.batch * a.rows, a.width, kernel);
+    launch(call, a.batch * a.rows, a.width, kernel);
   });
 }
 
@@ -148,8 +143,8 @@ void cross_entropy_grad(const KernelCall& call) {
                                                             output<T, Views>(call),
                                                             a.width,
                                                             a.stride};
-    launch(call.threads, a.batch * a.rows, a.stride, kernel);
+    launch(call, a.batch * a.rows, a.stride, kernel);
   });
 }
 
-}  // namespace memwall::cpu
+}  // namespace memwall::launchers

@@ -1,22 +1,18 @@
 #include "runtime/kernels/elementwise.h"
 
-#include <cmath>
-
-#include "runtime/kernels/cpu/launch.h"
-#include "runtime/kernels/dropout.h"
+#include "runtime/kernels/launchers/types.h"
 #include "runtime/kernels/gelu.h"
 
-namespace memwall::cpu {
+namespace memwall::launchers {
 
 void fill(const KernelCall& call) {
   const auto& a = std::get<FillAttributes>(call.attributes);
-  double value = a.value;
-  if (a.scalar >= 0) value *= call.inputs[0].as<const double>()[a.scalar];
+  const double* const factor =
+      a.scalar >= 0 ? call.inputs[0].as<const double>() + a.scalar : nullptr;
   const int64_t count = call.outputs[0].elements();
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
-    using C = Accumulator<T>;
-    const Fill<T, C> kernel{output<T>(call), static_cast<C>(value), count};
-    launch_tiles(call.threads, count, kernel);
+    const Fill<T, Accumulator<T>> kernel{output<T>(call), a.value, count, factor};
+    launch_tiles(call, count, kernel);
   });
 }
 
@@ -30,7 +26,7 @@ void copy(const KernelCall& call) {
       } else {
         const Copy<To, From, C> kernel{
             {call.inputs[0].as<const From>()}, {call.outputs[0].as<To>(), call.accumulate}, count};
-        launch_tiles(call.threads, count, kernel);
+        launch_tiles(call, count, kernel);
       }
     });
   });
@@ -43,7 +39,7 @@ void add(const KernelCall& call) {
     with_operand_type<T>(call.inputs[0].dtype, [&]<class A>(A) {
       with_operand_type<T>(call.inputs[1].dtype, [&]<class B>(B) {
         const Add<T, A, B, C> kernel{input<A>(call, 0), input<B>(call, 1), output<T>(call), count};
-        launch_tiles(call.threads, count, kernel);
+        launch_tiles(call, count, kernel);
       });
     });
   });
@@ -55,7 +51,7 @@ void bias(const KernelCall& call) {
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
     const Bias<T, Accumulator<T>> kernel{
         input<T>(call, 0), input<T>(call, 1), output<T>(call), a.rows, a.width, tiles};
-    launch(call.threads, a.batch * a.rows * tiles, std::min(a.width, kTile), kernel);
+    launch(call, a.batch * a.rows * tiles, std::min(a.width, kTile), kernel);
   });
 }
 
@@ -64,7 +60,7 @@ void gelu(const KernelCall& call) {
   with_views_and_type(call, call.outputs[0].dtype, [&]<class Views, class T>(Views, T) {
     const Gelu<T, Accumulator<T>, Views> kernel{input<T, Views>(call, 0), output<T, Views>(call),
                                                 count};
-    launch_tiles(call.threads, count, kernel);
+    launch_tiles(call, count, kernel);
   });
 }
 
@@ -73,30 +69,8 @@ void gelu_grad(const KernelCall& call) {
   with_views_and_type(call, call.outputs[0].dtype, [&]<class Views, class T>(Views, T) {
     const GeluGrad<T, Accumulator<T>, Views> kernel{
         input<T, Views>(call, 0), input<T, Views>(call, 1), output<T, Views>(call), count};
-    launch_tiles(call.threads, count, kernel);
+    launch_tiles(call, count, kernel);
   });
 }
 
-void dropout(const KernelCall& call) {
-  const auto& a = std::get<DropoutAttributes>(call.attributes);
-  // bits >= rate * 2^32 for whole bits; a rate so near 1 that this is 2^32 keeps one in 2^32.
-  const double threshold = std::min(std::ceil(a.rate * 0x1p32), 0x1p32 - 1);
-  with_result_and_input(call, 0, [&]<class Out, class T>(Out, T) {
-    using C = Accumulator<T>;
-    const Dropout<Out, T, C> kernel{.x = input<T>(call, 0),
-                                    .sample_index = call.inputs[1].as<const int64_t>(),
-                                    .y = output<Out>(call),
-                                    .seed = static_cast<uint64_t>(a.seed),
-                                    .site = static_cast<uint32_t>(a.site),
-                                    .threshold = static_cast<uint32_t>(threshold),
-                                    .scale = static_cast<C>(1.0 / (1.0 - a.rate)),
-                                    .heads = a.heads,
-                                    .rows = a.rows,
-                                    .width = a.width,
-                                    .total_rows = a.total_rows,
-                                    .first_row = call.iteration % a.period * a.rows};
-    launch(call.threads, a.samples * a.heads * a.rows, a.width, kernel);
-  });
-}
-
-}  // namespace memwall::cpu
+}  // namespace memwall::launchers

@@ -1,9 +1,9 @@
 #include "runtime/kernels/fused.h"
 
 #include "runtime/base/workspace.h"
-#include "runtime/kernels/cpu/launch.h"
+#include "runtime/kernels/launchers/types.h"
 
-namespace memwall::cpu {
+namespace memwall::launchers {
 namespace {
 
 const RowsAttributes& rows_of(const KernelCall& call) {
@@ -26,7 +26,7 @@ void bias_gelu(const KernelCall& call) {
   with_float_type(call.outputs[0].dtype, [&]<class T>(T) {
     const BiasGelu<T, Accumulator<T>> kernel{input<T>(call, 0), input<T>(call, 1),
                                              output<T>(call, 0), output<T>(call, 1), a.width};
-    launch(call.threads, a.rows, a.width, kernel);
+    launch(call, a.rows, a.width, kernel);
   });
 }
 
@@ -45,7 +45,7 @@ void add_layer_norm(const KernelCall& call) {
                                      statistic_output<T>(call, 3),
                                      a.width,
                                      static_cast<C>(a.epsilon)}};
-    launch(call.threads, a.batch * a.rows, a.width, kernel);
+    launch(call, a.batch * a.rows, a.width, kernel);
   });
 }
 
@@ -57,10 +57,10 @@ void gelu_grad_columns(const KernelCall& call) {
     const GeluGradColumns<T, C> kernel{
         input<T>(call, 0), input<T>(call, 1), output<T>(call, 1), partials, a.rows, a.width};
     const int64_t blocks = ceil_div(a.rows, kRowBlock);
-    launch(call.threads, blocks, kRowBlock * a.width, kernel);
+    launch(call, blocks, kRowBlock * a.width, kernel);
     with_float_type(call.outputs[0].dtype, [&]<class Out>(Out) {
       if constexpr (std::is_same_v<Accumulator<Out>, C>) {
-        launch(call.threads, ceil_div(a.width, kColumnTile), blocks * kColumnTile,
+        launch(call, ceil_div(a.width, kColumnTile), blocks * kColumnTile,
                SumOfBlocks<Out, C>{partials, output<Out>(call, 0), blocks, a.width, a.width});
       }
     });
@@ -78,13 +78,13 @@ void layer_norm_grads(const KernelCall& call) {
          statistic<T>(call, 4), output<T>(call), a.width},
         partials,
         rows};
-    launch(call.threads, blocks, kRowBlock * a.width, kernel);
+    launch(call, blocks, kRowBlock * a.width, kernel);
     for (size_t k : {1, 2}) {
-      launch(call.threads, ceil_div(a.width, kColumnTile), blocks * kColumnTile,
+      launch(call, ceil_div(a.width, kColumnTile), blocks * kColumnTile,
              SumOfBlocks<T, C>{partials + static_cast<int64_t>(k - 1) * a.width, output<T>(call, k),
                                blocks, 2 * a.width, a.width});
     }
   });
 }
 
-}  // namespace memwall::cpu
+}  // namespace memwall::launchers

@@ -1,0 +1,57 @@
+// An accelerator as the executor and the communicators see it: memory, and queues of work.
+//
+// What is put in one queue runs in order; queues run side by side unless one follows a mark of
+// another. Calls return when the work is queued, not when it is done. Failures of earlier work
+// surface as an Error of a later call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace memwall {
+
+struct DeviceInfo {
+  std::string name;      // "NVIDIA H100 80GB HBM3"
+  std::string target;    // what plans are made for: "sm_90"
+  std::string versions;  // of driver and libraries, one line
+  int index = 0;         // among the host's
+  int64_t bytes = 0;     // of its memory
+};
+
+class Device {
+ public:
+  enum class Queue : uint8_t { kCompute, kCommunication, kCopy };
+  static constexpr int kQueues = 3;
+  // A point in a queue: everything put there before it. Marks are good until 4,096 younger ones.
+  using Mark = int64_t;
+
+  virtual ~Device() = default;
+  virtual const DeviceInfo& info() const = 0;
+
+  // 256-byte aligned. Throws an Error that says how much is free where it does not fit.
+  virtual std::byte* allocate(int64_t bytes) = 0;
+  virtual void release(std::byte* memory) = 0;
+  // Of the host, pinned, so that copies run beside everything else.
+  virtual std::byte* allocate_host(int64_t bytes) = 0;
+  virtual void release_host(std::byte* memory) = 0;
+  virtual int64_t free_bytes() const = 0;
+
+  // Between pinned memory of the host and the device, and within the device.
+  virtual void copy(Queue queue, void* to, const void* from, int64_t bytes) = 0;
+  virtual void fill(Queue queue, void* to, uint8_t byte, int64_t bytes) = 0;
+
+  virtual Mark mark(Queue queue) = 0;
+  virtual void follow(Queue queue, Mark mark) = 0;  // what comes next waits for the mark
+  virtual bool reached(Mark mark) = 0;
+  virtual void wait(Mark mark) = 0;                               // the caller does
+  virtual double seconds_between(Mark earlier, Mark later) = 0;  // both reached
+
+  // What kernels are started with (KernelCall::context), and the native queue.
+  virtual void* context() = 0;
+  virtual void* native(Queue queue) = 0;
+
+  void finish(Queue queue) { wait(mark(queue)); }
+};
+
+}  // namespace memwall

@@ -1,0 +1,145 @@
+#include "runtime/exec/gpu/cuda_device.h"
+
+#include <string>
+
+#include "runtime/base/error.h"
+#include "runtime/kernels/cuda/gemm_cache.h"
+
+namespace memwall::cuda {
+namespace {
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+DeviceInfo describe(int index) {
+  cudaDeviceProp properties{};
+  check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  int driver = 0, runtime = 0;
+  check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  return {.name = properties.name,
+          .target = "sm_" + std::to_string(10 * properties.major + properties.minor),
+          .versions = "CUDA driver " + version_text(driver) + ", runtime " + version_text(runtime) +
+                      ", cuBLASLt " + std::to_string(cublasLtGetVersion()),
+          .index = index,
+          .bytes = static_cast<int64_t>(properties.totalGlobalMem)};
+}
+
+}  // namespace
+
+CudaDevice::CudaDevice(int index) : events_(kMarks, nullptr) {
+  check_cuda(cudaSetDevice(index), "cudaSetDevice");
+  info_ = describe(index);
+  int least = 0, greatest = 0;
+  check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest),
+             "cudaDeviceGetStreamPriorityRange");
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    // Transfers first: what they wait for is longer than what they take.
+    const int priority = static_cast<Queue>(i) == Queue::kCompute ? least : greatest;
+    check_cuda(cudaStreamCreateWithPriority(&streams_[i], cudaStreamNonBlocking, priority),
+               "cudaStreamCreateWithPriority");
+  }
+  check_cublas(cublasLtCreate(&context_.blas), "cublasLtCreate");
+  context_.stream = stream(Queue::kCompute);
+  context_.products = make_gemm_cache();
+}
+
+CudaDevice::~CudaDevice() {
+  for (cudaStream_t s : streams_) {
+    if (s != nullptr) cudaStreamSynchronize(s);
+  }
+  context_.products.reset();
+  for (cudaEvent_t e : events_) {
+    if (e != nullptr) cudaEventDestroy(e);
+  }
+  for (cudaStream_t s : streams_) {
+    if (s != nullptr) cudaStreamDestroy(s);
+  }
+  if (context_.blas != nullptr) cublasLtDestroy(context_.blas);
+}
+
+std::byte* CudaDevice::allocate(int64_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t status = cudaMalloc(&memory, static_cast<size_t>(bytes));
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // it is reported here
+    throw Error("GPU " + std::to_string(info_.index) + " (" + info_.name + ") has " +
+                    std::to_string(free_bytes()) + " bytes free of " + std::to_string(info_.bytes) +
+                    ", but " + std::to_string(bytes) + " are needed",
+                "", "end what else runs on it (nvidia-smi names it), or make the plan smaller");
+  }
+  check_cuda(status, "cudaMalloc");
+  return static_cast<std::byte*>(memory);
+}
+
+void CudaDevice::release(std::byte* memory) {
+  cudaFree(memory);
+}
+
+std::byte* CudaDevice::allocate_host(int64_t bytes) {
+  void* memory = nullptr;
+  check_cuda(cudaMallocHost(&memory, static_cast<size_t>(bytes)), "cudaMallocHost");
+  return static_cast<std::byte*>(memory);
+}
+
+void CudaDevice::release_host(std::byte* memory) {
+  cudaFreeHost(memory);
+}
+
+int64_t CudaDevice::free_bytes() const {
+  size_t free = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return static_cast<int64_t>(free);
+}
+
+void CudaDevice::copy(Queue queue, void* to, const void* from, int64_t bytes) {
+  if (bytes == 0 || to == from) return;
+  check_cuda(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault,
+                             stream(queue)),
+             "cudaMemcpyAsync");
+}
+
+void CudaDevice::fill(Queue queue, void* to, uint8_t byte, int64_t bytes) {
+  if (bytes == 0) return;
+  check_cuda(cudaMemsetAsync(to, byte, static_cast<size_t>(bytes), stream(queue)),
+             "cudaMemsetAsync");
+}
+
+Device::Mark CudaDevice::mark(Queue queue) {
+  const Mark mark = marks_++;
+  cudaEvent_t& slot = events_[static_cast<size_t>(mark) % kMarks];
+  if (slot == nullptr) check_cuda(cudaEventCreate(&slot), "cudaEventCreate");
+  check_cuda(cudaEventRecord(slot, stream(queue)), "cudaEventRecord");
+  return mark;
+}
+
+cudaEvent_t CudaDevice::event(Mark mark) const {
+  check(mark >= 0 && mark < marks_ && mark + static_cast<Mark>(kMarks) > marks_ - 1,
+        "a mark that is no longer known");
+  return events_[static_cast<size_t>(mark) % kMarks];
+}
+
+void CudaDevice::follow(Queue queue, Mark mark) {
+  check_cuda(cudaStreamWaitEvent(stream(queue), event(mark), 0), "cudaStreamWaitEvent");
+}
+
+bool CudaDevice::reached(Mark mark) {
+  const cudaError_t status = cudaEventQuery(event(mark));
+  if (status == cudaErrorNotReady) return false;
+  check_cuda(status, "cudaEventQuery");
+  return true;
+}
+
+void CudaDevice::wait(Mark mark) {
+  check_cuda(cudaEventSynchronize(event(mark)), "cudaEventSynchronize");
+}
+
+double CudaDevice::seconds_between(Mark earlier, Mark later) {
+  float milliseconds = 0.0f;
+  check_cuda(cudaEventElapsedTime(&milliseconds, event(earlier), event(later)),
+             "cudaEventElapsedTime");
+  return milliseconds * 1e-3;
+}
+
+}  // namespace memwall::cuda

@@ -1,0 +1,51 @@
+// The module's entry.
+#include <cstring>
+#include <mutex>
+
+#include "runtime/base/error.h"
+#include "runtime/exec/gpu/cuda_device.h"
+#include "runtime/exec/gpu/gemm_rate.h"
+#include "runtime/exec/gpu/module.h"
+#include "runtime/exec/gpu/nccl_communicator.h"
+#include "runtime/kernels/cuda/status.h"
+
+namespace memwall::cuda {
+namespace {
+
+class CudaModule final : public GpuModule {
+ public:
+  int devices() const override {
+    int count = 0;
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    if (status == cudaErrorNoDevice) return 0;
+    if (status != cudaSuccess) {
+      throw InputError(std::string("no GPU can be used: ") + cudaGetErrorString(status),
+                       "run.device: CUDA", "check nvidia-smi and the driver, or choose CPU");
+    }
+    return count;
+  }
+
+  std::unique_ptr<Device> open(int index) const override {
+    return std::make_unique<CudaDevice>(index);
+  }
+
+  Kernel (*kernels() const)(Op) override { return &kernel_of; }
+
+  double measure_gemm_flops(Device& device, DType dtype) const override {
+    return cuda::measure_gemm_flops(device, dtype);
+  }
+
+  std::unique_ptr<Communicator> nccl(Device& device, Communicator& host,
+                                     double timeout_seconds) const override {
+    return make_nccl_communicator(device, host, timeout_seconds);
+  }
+};
+
+}  // namespace
+}  // namespace memwall::cuda
+
+extern "C" __attribute__((visibility("default"))) const memwall::GpuModule* memwall_gpu_module(
+    const char* version) {
+  static const memwall::cuda::CudaModule module;
+  return std::strcmp(version, MEMWALL_VERSION) == 0 ? &module : nullptr;
+}

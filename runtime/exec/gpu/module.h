@@ -1,0 +1,41 @@
+// The CUDA module: a shared library of its own, opened where a run asks for a GPU, so that the
+// program starts on machines without CUDA's libraries.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "comm/communicator.h"
+#include "runtime/base/device.h"
+#include "runtime/kernels/kernel.h"
+
+namespace memwall {
+
+class GpuModule {
+ public:
+  virtual ~GpuModule() = default;
+  // How many GPUs this process may use. Throws an Error with CUDA's text where the driver is
+  // missing or too old.
+  virtual int devices() const = 0;
+  // Throws an Error where there is no such GPU, or none that the module has code for.
+  virtual std::unique_ptr<Device> open(int index) const = 0;
+  // kernel_of (kernels/kernel.h) of the GPU.
+  virtual Kernel (*kernels() const)(Op) = 0;
+  // FLOP/s of large products of `dtype`, measured for about 0.1 s. Takes a GiB for the while.
+  virtual double measure_gemm_flops(Device& device, DType dtype) const = 0;
+  // Collectives over NCCL between the GPUs of the job's ranks; collective. `host` bootstraps it,
+  // carries what is not a plan's, and must outlive it.
+  virtual std::unique_ptr<Communicator> nccl(Device& device, Communicator& host,
+                                             double timeout_seconds) const = 0;
+};
+
+// Opens libmemwall_cuda.so, which lies beside the program, or what MEMWALL_CUDA_MODULE names; it
+// stays open. Throws an InputError where there is none or it cannot be opened.
+const GpuModule& open_gpu_module();
+
+// The module's one symbol; nullptr where the program is of another version.
+using GpuModuleEntry = const GpuModule* (*)(const char* version);
+inline constexpr const char* kGpuModuleEntry = "memwall_gpu_module";
+
+}  // namespace memwall

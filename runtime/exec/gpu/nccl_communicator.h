@@ -1,0 +1,15 @@
+// Collectives between GPUs over NCCL, on the device's communication queue.
+#pragma once
+
+#include <memory>
+
+#include "comm/communicator.h"
+#include "runtime/base/device.h"
+
+namespace memwall::cuda {
+
+// Collective over `host`, which tells the ranks NCCL's id. Both must outlive it.
+std::unique_ptr<Communicator> make_nccl_communicator(Device& device, Communicator& host,
+                                                     double timeout_seconds);
+
+}  // namespace memwall::cuda

@@ -1,0 +1,47 @@
+// Captured work. A graph is a list of items on lanes: lane 0 is the stream that began the capture,
+// the others those that joined it through events. A launch puts lane 0 on the launching stream and
+// the others on streams of the graph's own, with markers of its own.
+#pragma once
+
+#include <thread>
+#include <vector>
+
+#include "tests/imitated_gpu/scheduler.h"
+
+namespace memwall::imitated {
+
+struct GraphItem {
+  int lane = 0;
+  Work work;        // null: a record or a wait
+  int marker = -1;  // 0 ... Graph::markers - 1
+  bool waits = false;
+};
+
+struct Graph {
+  std::vector<GraphItem> items;  // in the order of capture: a wait comes after its record
+  int lanes = 1;
+  int markers = 0;
+  int device = 0;
+};
+
+struct Capture {
+  Graph graph;
+  std::vector<StreamPtr> streams;  // by lane
+  bool invalid = false;
+  bool relaxed = false;
+  bool global = false;     // else it concerns only its thread
+  std::thread::id thread;  // that began it
+};
+
+// An instantiated graph.
+struct LaunchableGraph {
+  Graph graph;
+  std::vector<StreamPtr> streams;  // of lanes 1 and up
+};
+
+// Whether all work of all lanes comes before the end of lane 0.
+bool all_joined(const Graph& graph);
+
+void launch(Scheduler& scheduler, const LaunchableGraph& launchable, const StreamPtr& stream);
+
+}  // namespace memwall::imitated

@@ -1,0 +1,31 @@
+// What the program asked of the imitated libraries: evidence that is independent of the program's
+// own count. MEMWALL_IMITATED_GPU_COUNTS=<file> appends it, at the end of the process, as one line:
+//   {"rank": 0, "calls": {"cudaMalloc": 2, ...}, "kernels": {"scale(float*, int)": 7, ...},
+//    "bytes": {"ncclAllGather": 4096, ...}}
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace memwall::imitated {
+
+struct Counts {
+  std::map<std::string, uint64_t> calls;    // by function of the API
+  std::map<std::string, uint64_t> kernels;  // launches, by the kernel's name
+  // By NCCL call, count * element size as handed to it: the contribution of one rank to an
+  // all-gather, the result of one rank of a reduce-scatter, the whole buffer of the others. By copy
+  // ("cudaMemcpyHostToDevice", ...), the bytes copied.
+  std::map<std::string, uint64_t> bytes;
+};
+
+Counts counts();
+void reset_counts();
+
+// For the library itself, under its lock.
+// Counts a call; true where MEMWALL_IMITATED_GPU_FAULT says that this one fails.
+bool count_call(const char* name);
+void count_kernel(const std::string& name);
+void count_bytes(const std::string& name, uint64_t bytes);
+
+}  // namespace memwall::imitated

@@ -1,0 +1,316 @@
+// The matrix product of the imitated cuBLASLt against plain loops in double precision.
+#include <cublasLt.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "tests/imitated_gpu/gemm.h"
+#include "tests/imitated_gpu/numbers.h"
+#include "tests/imitated_gpu/test_device.h"
+
+#define EXPECT_BLAS(call) EXPECT_EQ(call, CUBLAS_STATUS_SUCCESS)
+
+namespace memwall::imitated::test {
+namespace {
+
+// A matrix of the caller: where element (i, j) of a batch lies.
+struct Shape {
+  cudaDataType_t type;
+  int rows, columns, leading;
+  bool by_row;
+  int batches;
+  int64_t stride;
+
+  size_t at(int batch, int i, int j) const {
+    return static_cast<size_t>(batch * stride +
+                               (by_row ? int64_t{i} * leading + j : int64_t{j} * leading + i));
+  }
+  size_t count() const { return static_cast<size_t>(batches * stride); }
+};
+
+Shape shape(cudaDataType_t type, int rows, int columns, bool by_row, int batches) {
+  const int leading = (by_row ? columns : rows) + 3;
+  const int64_t lines = by_row ? rows : columns;
+  return {type, rows, columns, leading, by_row, batches, leading * lines + 5};
+}
+
+double get(const std::vector<std::byte>& bytes, cudaDataType_t type, size_t i) {
+  switch (type) {
+    case CUDA_R_16F: return static_cast<double>(reinterpret_cast<const Half*>(bytes.data())[i]);
+    case CUDA_R_16BF: return float(reinterpret_cast<const BFloat16*>(bytes.data())[i]);
+    case CUDA_R_32F: return reinterpret_cast<const float*>(bytes.data())[i];
+    default: return reinterpret_cast<const double*>(bytes.data())[i];
+  }
+}
+
+void put(std::vector<std::byte>& bytes, cudaDataType_t type, size_t i, double value) {
+  switch (type) {
+    case CUDA_R_16F: reinterpret_cast<Half*>(bytes.data())[i] = static_cast<Half>(value); return;
+    case CUDA_R_16BF:
+      reinterpret_cast<BFloat16*>(bytes.data())[i] = BFloat16(static_cast<float>(value));
+      return;
+    case CUDA_R_32F: reinterpret_cast<float*>(bytes.data())[i] = static_cast<float>(value); return;
+    default: reinterpret_cast<double*>(bytes.data())[i] = value;
+  }
+}
+
+std::vector<std::byte> numbers(cudaDataType_t type, size_t count, unsigned seed) {
+  std::vector<std::byte> bytes(count * element_bytes(type));
+  for (size_t i = 0; i < count; ++i) {
+    seed = seed * 1664525u + 1013904223u;
+    put(bytes, type, i, static_cast<double>(seed >> 8) / (1 << 23) - 1.0);
+  }
+  return bytes;
+}
+
+double unit_roundoff(cudaDataType_t type) {
+  switch (type) {
+    case CUDA_R_16F: return 0x1p-11;
+    case CUDA_R_16BF: return 0x1p-8;
+    case CUDA_R_32F: return 0x1p-24;
+    default: return 0x1p-53;
+  }
+}
+
+struct Case {
+  cudaDataType_t in = CUDA_R_32F, out = CUDA_R_32F;
+  bool a_turned = false, b_turned = false, by_row = false, bias = false;
+  int batches = 1;
+  double alpha = 1.0, beta = 0.0;
+  int m = 37, n = 21, k = 45;
+};
+
+class Layout {
+ public:
+  explicit Layout(const Shape& s) {
+    const auto rows = static_cast<uint64_t>(s.rows), columns = static_cast<uint64_t>(s.columns);
+    EXPECT_BLAS(cublasLtMatrixLayoutCreate(&layout_, s.type, rows, columns, s.leading));
+    const int32_t order = s.by_row ? CUBLASLT_ORDER_ROW : CUBLASLT_ORDER_COL;
+    set(CUBLASLT_MATRIX_LAYOUT_ORDER, order);
+    set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, int32_t{s.batches});
+    set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, s.stride);
+  }
+  ~Layout() { cublasLtMatrixLayoutDestroy(layout_); }
+  Layout(const Layout&) = delete;
+  Layout& operator=(const Layout&) = delete;
+  operator cublasLtMatrixLayout_t() const { return layout_; }
+
+ private:
+  template <class Value>
+  void set(cublasLtMatrixLayoutAttribute_t name, const Value& value) {
+    EXPECT_BLAS(cublasLtMatrixLayoutSetAttribute(layout_, name, &value, sizeof(value)));
+  }
+  cublasLtMatrixLayout_t layout_ = nullptr;
+};
+
+// Everything that one product needs, on the device.
+class Product {
+ public:
+  explicit Product(const Case& c)
+      : case_(c),
+        a_(shape(c.in, c.a_turned ? c.k : c.m, c.a_turned ? c.m : c.k, c.by_row, c.batches)),
+        b_(shape(c.in, c.b_turned ? c.n : c.k, c.b_turned ? c.k : c.n, c.by_row, c.batches)),
+        d_(shape(c.out, c.m, c.n, c.by_row, c.batches)),
+        a_bytes_(numbers(c.in, a_.count(), 1)),
+        b_bytes_(numbers(c.in, b_.count(), 2)),
+        d_bytes_(numbers(c.out, d_.count(), 3)),
+        bias_bytes_(numbers(c.out, static_cast<size_t>(c.m), 4)),
+        a(a_bytes_),
+        b(b_bytes_),
+        d(d_bytes_),
+        bias(bias_bytes_),
+        workspace(kWorkspaceBytes),
+        a_layout_(a_),
+        b_layout_(b_),
+        d_layout_(d_) {
+    const bool is_double = c.in == CUDA_R_64F;
+    EXPECT_BLAS(cublasLtCreate(&handle_));
+    EXPECT_BLAS(cublasLtMatmulDescInit(&operation_,
+                                       is_double ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+                                       is_double ? CUDA_R_64F : CUDA_R_32F));
+    set(CUBLASLT_MATMUL_DESC_TRANSA, c.a_turned ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, c.b_turned ? CUBLAS_OP_T : CUBLAS_OP_N);
+    if (c.bias) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(bias.get()));
+    }
+  }
+  ~Product() { cublasLtDestroy(handle_); }
+
+  static constexpr size_t kWorkspaceBytes = 1 << 16;
+
+  cublasLtMatmulAlgo_t algorithm(uint32_t alignment = 256, uint64_t workspace_bytes = 0) {
+    cublasLtMatmulPreferenceOpaque_t preference;
+    EXPECT_BLAS(cublasLtMatmulPreferenceInit(&preference));
+    EXPECT_BLAS(cublasLtMatmulPreferenceSetAttribute(&preference,
+                                                     CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                     &workspace_bytes, sizeof(workspace_bytes)));
+    for (int i = CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
+         i <= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES; ++i) {
+      EXPECT_BLAS(cublasLtMatmulPreferenceSetAttribute(
+          &preference, static_cast<cublasLtMatmulPreferenceAttributes_t>(i), &alignment,
+          sizeof(alignment)));
+    }
+    cublasLtMatmulHeuristicResult_t result{};
+    int found = 0;
+    EXPECT_BLAS(cublasLtMatmulAlgoGetHeuristic(handle_, &operation_, a_layout_, b_layout_,
+                                               d_layout_, d_layout_, &preference, 1, &result,
+                                               &found));
+    EXPECT_EQ(found, 1);
+    EXPECT_EQ(result.workspaceSize, workspace_bytes);
+    return result.algo;
+  }
+
+  cublasStatus_t run(const cublasLtMatmulAlgo_t* algo, size_t shift = 0, size_t used = 0) {
+    const float alpha = static_cast<float>(case_.alpha), beta = static_cast<float>(case_.beta);
+    const bool is_double = case_.in == CUDA_R_64F;
+    return cublasLtMatmul(handle_, &operation_,
+                          is_double ? static_cast<const void*>(&case_.alpha) : &alpha,
+                          a.get() + shift, a_layout_, b.get(), b_layout_,
+                          is_double ? static_cast<const void*>(&case_.beta) : &beta, d.get(),
+                          d_layout_, d.get(), d_layout_, algo, workspace.get(), used, stream);
+  }
+
+  // Compares all of D's memory: elements with the plain sum, what lies between them with its old
+  // bytes.
+  void check() const {
+    const std::vector<std::byte> got = d.read();
+    std::vector<bool> is_element(d_.count());
+    const auto element = [this](const std::vector<std::byte>& bytes, const Shape& s, int batch,
+                                bool turned, int i, int j) {
+      return get(bytes, s.type, turned ? s.at(batch, j, i) : s.at(batch, i, j));
+    };
+    for (int batch = 0; batch < case_.batches; ++batch) {
+      for (int i = 0; i < case_.m; ++i) {
+        for (int j = 0; j < case_.n; ++j) {
+          double sum = 0.0, size = 0.0;
+          for (int p = 0; p < case_.k; ++p) {
+            const double term = element(a_bytes_, a_, batch, case_.a_turned, i, p) *
+                                element(b_bytes_, b_, batch, case_.b_turned, p, j);
+            sum += term;
+            size += std::abs(term);
+          }
+          const size_t at = d_.at(batch, i, j);
+          is_element[at] = true;
+          const double old = case_.beta * get(d_bytes_, d_.type, at);
+          double expected = case_.alpha * sum + old;
+          if (case_.bias) expected += get(bias_bytes_, d_.type, static_cast<size_t>(i));
+          const double inner = case_.in == CUDA_R_64F ? 0x1p-53 : 0x1p-24;
+          const double bound = 1.01 * unit_roundoff(d_.type) * std::abs(expected) +
+                               inner * (case_.k + 4) * (size + std::abs(old) + 1.0);
+          ASSERT_NEAR(get(got, d_.type, at), expected, bound) << i << " " << j;
+        }
+      }
+    }
+    for (size_t at = 0; at < is_element.size(); ++at) {
+      if (!is_element[at]) {
+        ASSERT_EQ(get(got, d_.type, at), get(d_bytes_, d_.type, at));
+      }
+    }
+  }
+
+ private:
+  template <class Value>
+  void set(cublasLtMatmulDescAttributes_t name, const Value& value) {
+    EXPECT_BLAS(cublasLtMatmulDescSetAttribute(&operation_, name, &value, sizeof(value)));
+  }
+
+  Case case_;
+  Shape a_, b_, d_;
+  std::vector<std::byte> a_bytes_, b_bytes_, d_bytes_, bias_bytes_;
+
+ public:
+  DeviceArray<std::byte> a, b, d, bias, workspace;
+  TestStream stream;
+
+ private:
+  Layout a_layout_, b_layout_, d_layout_;
+  cublasLtHandle_t handle_ = nullptr;
+  cublasLtMatmulDescOpaque_t operation_;
+};
+
+void check(const Case& c) {
+  Product product(c);
+  const cublasLtMatmulAlgo_t algo = product.algorithm();
+  EXPECT_BLAS(product.run(&algo));
+  product.stream.synchronize();
+  product.check();
+}
+
+TEST(ImitatedGemm, EveryTypeAndLayout) {
+  const std::pair<cudaDataType_t, cudaDataType_t> types[] = {
+      {CUDA_R_32F, CUDA_R_32F}, {CUDA_R_64F, CUDA_R_64F},   {CUDA_R_16F, CUDA_R_16F},
+      {CUDA_R_16F, CUDA_R_32F}, {CUDA_R_16BF, CUDA_R_16BF}, {CUDA_R_16BF, CUDA_R_32F}};
+  for (const auto& [in, out] : types) {
+    for (int bits = 0; bits < 8; ++bits) {
+      Case c;
+      c.in = in;
+      c.out = out;
+      c.a_turned = (bits & 1) != 0;
+      c.b_turned = (bits & 2) != 0;
+      c.by_row = (bits & 4) != 0;
+      check(c);
+    }
+  }
+}
+
+TEST(ImitatedGemm, BatchesScalarsAndBias) {
+  for (const cudaDataType_t type : {CUDA_R_32F, CUDA_R_16F, CUDA_R_64F}) {
+    for (const bool bias : {false, true}) {
+      Case c;
+      c.in = c.out = type;
+      c.a_turned = true;
+      c.batches = 3;
+      c.alpha = 0.5;
+      c.beta = -2.0;
+      c.bias = bias;
+      check(c);
+    }
+  }
+}
+
+TEST(ImitatedGemm, IsWorkOfItsStream) {
+  use({Order::kLate, 0});
+  Product product({});
+  const cublasLtMatmulAlgo_t algo = product.algorithm();
+  const std::vector<std::byte> before = product.d.read();
+  EXPECT_BLAS(product.run(&algo));
+  EXPECT_EQ(product.d.read(), before);
+  product.stream.synchronize();
+  EXPECT_NE(product.d.read(), before);
+}
+
+TEST(ImitatedGemm, UsesItsWorkspace) {
+  Product product({});
+  const uint64_t bytes = Product::kWorkspaceBytes / 2;
+  const cublasLtMatmulAlgo_t algo = product.algorithm(256, bytes);
+  EXPECT_CUDA(cudaMemset(product.workspace.get(), 0, Product::kWorkspaceBytes));
+  EXPECT_EQ(product.run(&algo, 0, bytes - 1), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_BLAS(product.run(&algo, 0, bytes));
+  product.stream.synchronize();
+  const std::vector<std::byte> after = product.workspace.read();
+  EXPECT_EQ(after[0], std::byte{0xFF});
+  EXPECT_EQ(after[bytes - 1], std::byte{0xFF});
+  EXPECT_EQ(after[bytes], std::byte{0});
+}
+
+TEST(ImitatedGemm, RefusesAForeignAlgorithmAndAMatrixOutsideItsAllocation) {
+  Product product({});
+  EXPECT_EQ(product.run(nullptr), CUBLAS_STATUS_INVALID_VALUE);
+  cublasLtMatmulAlgo_t made_up{};
+  EXPECT_EQ(product.run(&made_up), CUBLAS_STATUS_INVALID_VALUE);
+  Case other;
+  other.n = 22;
+  const cublasLtMatmulAlgo_t others = Product(other).algorithm();
+  EXPECT_EQ(product.run(&others), CUBLAS_STATUS_INVALID_VALUE);
+  // A's strides leave some bytes after its last element, so that it may begin later.
+  const cublasLtMatmulAlgo_t aligned = product.algorithm(256), unaligned = product.algorithm(4);
+  EXPECT_EQ(product.run(&aligned, 4), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_BLAS(product.run(&unaligned, 4));
+  EXPECT_EQ(product.run(&unaligned, 4096), CUBLAS_STATUS_INVALID_VALUE);
+  product.stream.synchronize();
+}
+
+}  // namespace
+}  // namespace memwall::imitated::test

@@ -1,0 +1,43 @@
+// What the environment says about the imitated GPUs; read once, at the first call.
+//
+//   MEMWALL_IMITATED_GPUS=1              devices of this process
+//   MEMWALL_IMITATED_GPU_BYTES=8589934592  memory of each
+//   MEMWALL_IMITATED_GPU_ARCH=90         compute capability, major * 10 + minor
+//   MEMWALL_IMITATED_GPU_ORDER=LATE      LATE, EARLY or RANDOM:<seed>; scheduler.h
+//   MEMWALL_IMITATED_GPU_PROTECT=1       the host cannot touch device memory
+//   MEMWALL_IMITATED_GPU_FAULT=<name>:<n>  the n-th call of <name> (1 is the first) fails
+//   MEMWALL_IMITATED_GPU_COUNTS=<file>   a line of JSON a process, written at its end
+//   MEMWALL_IMITATED_GPU_PATIENCE=120    seconds without progress after which the process aborts
+//
+// A value that cannot be read ends the process with a message.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace memwall::imitated {
+
+enum class Order { kLate, kEarly, kRandom };
+
+struct Settings {
+  int devices = 1;
+  size_t device_bytes = size_t{8} << 30;
+  int arch = 90;
+  Order order = Order::kLate;
+  uint64_t seed = 0;
+  bool protect = false;
+  std::string fault_name;  // empty: no fault
+  uint64_t fault_call = 0;
+  std::string counts_file;  // empty: none
+  double patience_seconds = 120.0;
+  int rank = 0;  // as the launcher says it, for the counts and for RANDOM's seed
+};
+
+// Tests may change it between calls of the API.
+Settings& settings();
+
+// One line on stderr, "imitated GPU: ...". For what real CUDA would leave unsaid.
+[[gnu::format(printf, 1, 2)]] void complain(const char* format, ...);
+
+}  // namespace memwall::imitated
