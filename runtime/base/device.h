@@ -23,7 +23,7 @@ class Device {
  public:
   enum class Queue : uint8_t { kCompute, kCommunication, kCopy };
   static constexpr int kQueues = 3;
-  // A point in a queue: everything put there before it. Marks are good until 4,096 younger ones.
+  // A point in a queue: everything put there before it. Marks are good until 32,768 younger ones.
   using Mark = int64_t;
 
   virtual ~Device() = default;

@@ -74,7 +74,7 @@ class Executor {
   Communicator& comm() const { return comm_; }
   // What moves what the plan moves.
   Communicator& transfers() const { return transfers_; }
-  const Device* device() const { return device_; }
+  Device* device() const { return device_; }  // null: the CPU
   // What the driver says the arena took of the device, and what has been taken since.
   int64_t device_arena_bytes() const { return device_arena_bytes_; }
   int64_t device_growth_bytes() const;

@@ -42,6 +42,35 @@ StepRecorder::StepRecorder(const Executor& executor) : executor_(executor) {
   size_t steps = 0;
   for (const Program& program : plan.programs) steps = std::max(steps, program.steps.size());
   transfer_of_.assign(steps, -1);
+  if (executor.device() != nullptr) spans_.reserve(most_work_ + times_.waits.capacity());
+}
+
+// Of the GPU's compute queue, or nothing.
+Device::Mark StepRecorder::mark() const {
+  Device* const device = executor_.device();
+  return device != nullptr ? device->mark(Device::Queue::kCompute) : -1;
+}
+
+// The queue was empty when the step began, so that its first mark has the step's time.
+void StepRecorder::read_marks() {
+  constexpr double kNs = 1e9;
+  Device& device = *executor_.device();
+  const auto ns = [&](Device::Mark mark) {
+    const double seconds = device.seconds_between(first_mark_, mark);
+    return times_.begin_ns + static_cast<int64_t>(seconds * kNs);
+  };
+  times_.compute_ns = times_.update_ns = times_.progress_ns = 0;
+  size_t waits = 0;
+  for (const Span& span : spans_) {
+    const int64_t begin = ns(span.begin), end = ns(span.end);
+    if (span.waits) {
+      times_.waits[waits].begin_ns = begin;
+      times_.waits[waits++].end_ns = end;
+      continue;
+    }
+    (span.updates ? times_.update_ns : times_.compute_ns) += end - begin;
+    if (keeps_work_) times_.work.push_back({Work::kCompute, span.program, span.step, begin, end});
+  }
 }
 
 void StepRecorder::begin_step(bool keeps_work) {
@@ -53,11 +82,14 @@ void StepRecorder::begin_step(bool keeps_work) {
   times_.input_ns = times_.compute_ns = times_.update_ns = times_.progress_ns = 0;
   completed_ = 0;
   keeps_work_ = keeps_work;
+  spans_.clear();
   times_.begin_ns = steady_ns();
+  first_mark_ = mark();
 }
 
 void StepRecorder::end_step() {
   times_.end_ns = steady_ns();
+  if (executor_.device() != nullptr) read_marks();
 }
 
 void StepRecorder::keep(Work work, size_t step, int64_t begin_ns, int64_t end_ns) {
@@ -81,6 +113,9 @@ void StepRecorder::after_program(const Program&) {
 
 void StepRecorder::before(const Program& program, size_t step) {
   begun_ns_ = steady_ns();
+  if (executor_.device() != nullptr && program.steps[step].stream != Stream::kCommunication) {
+    spans_.push_back({false, updates_, this->program(), static_cast<int32_t>(step), mark(), 0});
+  }
   if (program.steps[step].stream != Stream::kCommunication) return;
   transfer_of_[step] = static_cast<int32_t>(times_.transfers.size());
   times_.transfers.push_back({begun_ns_, 0, this->program(), static_cast<int32_t>(step)});
@@ -88,24 +123,33 @@ void StepRecorder::before(const Program& program, size_t step) {
 }
 
 void StepRecorder::before_progress(const Program&, size_t step) {
+  if (executor_.device() != nullptr) {
+    spans_.back().end = mark();
+    return;
+  }
   computed_ns_ = steady_ns();
   (updates_ ? times_.update_ns : times_.compute_ns) += computed_ns_ - begun_ns_;
   keep(Work::kCompute, step, begun_ns_, computed_ns_);
 }
 
 void StepRecorder::after(const Program&, size_t step) {
+  if (executor_.device() != nullptr) return;
   const int64_t now = steady_ns();
   times_.progress_ns += now - computed_ns_;
   keep(Work::kProgress, step, computed_ns_, now);
 }
 
-void StepRecorder::before_wait(const Program&, size_t, size_t) {
+void StepRecorder::before_wait(const Program&, size_t step, size_t) {
   wait_begun_ns_ = steady_ns();
+  if (executor_.device() != nullptr) {
+    spans_.push_back({true, updates_, program(), static_cast<int32_t>(step), mark(), 0});
+  }
 }
 
 // All transfers up to the one waited for are complete.
 void StepRecorder::after_wait(const Program&, size_t step, size_t waited) {
   const int64_t now = steady_ns();
+  if (executor_.device() != nullptr) spans_.back().end = mark();
   const int32_t transfer = transfer_of_[waited];
   times_.waits.push_back({wait_begun_ns_, now, transfer, static_cast<int32_t>(step)});
   for (; completed_ <= static_cast<size_t>(transfer); ++completed_) {

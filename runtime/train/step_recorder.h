@@ -1,5 +1,6 @@
 // Notes start and end of every plan step, transfer and wait of a training step on this rank.
-// Allocates nothing while the step runs.
+// Allocates nothing while the step runs. On a GPU compute and waits are timed by its own marks,
+// which are read when the step is over: nothing is synchronised for them.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +33,8 @@ class StepRecorder final : public StepObserver {
  private:
   int32_t program() const { return static_cast<int32_t>(times_.programs.size()) - 1; }
   void keep(Work work, size_t step, int64_t begin_ns, int64_t end_ns);
+  Device::Mark mark() const;
+  void read_marks();
 
   const Executor& executor_;
   StepTimes times_;
@@ -40,6 +43,14 @@ class StepRecorder final : public StepObserver {
   size_t completed_ = 0;              // transfers whose completion is noted
   bool keeps_work_ = false, updates_ = false;
   int64_t begun_ns_ = 0, computed_ns_ = 0, wait_begun_ns_ = 0;
+  // Of a GPU: what its compute queue did between two marks.
+  struct Span {
+    bool waits, updates;
+    int32_t program, step;
+    Device::Mark begin, end;
+  };
+  std::vector<Span> spans_;
+  Device::Mark first_mark_ = 0;
 };
 
 }  // namespace memwall

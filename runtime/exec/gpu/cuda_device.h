@@ -35,7 +35,7 @@ class CudaDevice final : public Device {
   void* native(Queue queue) override { return stream(queue); }
 
  private:
-  static constexpr size_t kMarks = 4096;
+  static constexpr size_t kMarks = 32768;
 
   cudaStream_t stream(Queue queue) const { return streams_[static_cast<size_t>(queue)]; }
   cudaEvent_t event(Mark mark) const;
