@@ -28,7 +28,7 @@ constexpr int64_t kWarmUpSteps = 2;
 
 // Everything that is measured, the same on all ranks but for `ops`.
 struct StepMeasurement {
-  Samples step, kernel, library, half;  // seconds; of a repeat the slowest rank's
+  Samples step, kernel, library, narrow;  // seconds; of a repeat the slowest rank's
   Samples between;                 // likewise: a step that measures no curvature, where some do
   OpTimes ops;                     // of this rank, all repeats
   double step_seconds_here = 0.0;  // of this rank, all repeats
@@ -40,8 +40,13 @@ struct Bench : BenchRun {
   std::vector<GemmCall> planned, fp32;  // the step's products as they are, and in FP32
 };
 
-bool is_half(const Bench& bench) {
-  return bench.config.precision().mode() == config::Precision::FP16;
+std::string precision_of(const Bench& bench) {
+  return config::Precision::Mode_Name(bench.config.precision().mode());
+}
+
+// 16 bits wide.
+bool is_narrow(const Bench& bench) {
+  return size_of(gpt_spec(bench.config).dtype) == 2;
 }
 
 bool has_library(const Bench& bench) {
@@ -63,8 +68,8 @@ StepMeasurement measure(const Bench& bench, const BenchStepOptions& options, Job
   const TrainSettings settings = train_settings(bench.config, comm.size());
   StepRunner steps(*executor, synthetic_tokens(bench.config, comm), settings);
   GemmBench products(has_library(bench) ? bench.fp32 : bench.planned, job.threads());
-  std::optional<GemmBench> halves;
-  if (is_half(bench)) halves.emplace(bench.planned, job.threads());
+  std::optional<GemmBench> narrow;
+  if (is_narrow(bench)) narrow.emplace(bench.planned, job.threads());
   const std::vector<GemmCall>& list = has_library(bench) ? bench.fp32 : bench.planned;
 
   executor->run(bench.plan.program("init"));
@@ -85,7 +90,7 @@ StepMeasurement measure(const Bench& bench, const BenchStepOptions& options, Job
     out.step.add(slowest(comm, report.seconds));
     out.kernel.add(slowest(comm, products.kernel_seconds(list)));
     if (has_library(bench)) out.library.add(slowest(comm, products.library_seconds(list)));
-    if (halves) out.half.add(slowest(comm, halves->kernel_seconds(bench.planned)));
+    if (narrow) out.narrow.add(slowest(comm, narrow->kernel_seconds(bench.planned)));
     if (!has_two_kinds(bench.plan)) continue;
     executor->set_observer(nullptr);
     state.applied = state.measured * cycle + 1;
@@ -139,7 +144,7 @@ Json to_json(const Bench& bench, const StepMeasurement& m, const BenchStepOption
   out["ranks"] = job.ranks();
   out["threads"] = job.threads();
   out["cpu"] = cpu_features();
-  out["precision"] = config::Precision::Mode_Name(bench.config.precision().mode());
+  out["precision"] = precision_of(bench);
   out["zero_stage"] = bench.plan.zero_stage;
   out["parameters"] = bench.plan.parameters;
   out["plan_hash"] = hash_hex(plan_hash(bench.plan));
@@ -155,7 +160,8 @@ Json to_json(const Bench& bench, const StepMeasurement& m, const BenchStepOption
   out["gemm_fraction_min"] = limit(m).min() / m.step.min();
   add_samples(out, "gemm_seconds_kernel", m.kernel);
   add_samples(out, "gemm_seconds_library", m.library);
-  add_samples(out, "gemm_seconds_kernel_fp16", m.half);
+  const bool half = gpt_spec(bench.config).dtype == DType::kF16;
+  add_samples(out, half ? "gemm_seconds_kernel_fp16" : "gemm_seconds_kernel_bf16", m.narrow);
   out["gemm_calls"] = bench.planned.size();
   out["gemm_flops"] = total_flops(bench.planned);
   out["model_flops"] = bench.model_flops / job.ranks();
@@ -177,10 +183,9 @@ std::string to_text(const Bench& bench, const StepMeasurement& m, const BenchSte
                     const Job& job) {
   std::string out = fmt::format(
       "{}: {} parameters, {}, stage {}, {} rank{} x {} thread{}, {} tokens a step, {} steps\n\n",
-      options.config.path, count_text(bench.plan.parameters),
-      config::Precision::Mode_Name(bench.config.precision().mode()), bench.plan.zero_stage,
-      job.ranks(), job.ranks() == 1 ? "" : "s", job.threads(), job.threads() == 1 ? "" : "s",
-      count_text(bench.tokens), options.steps);
+      options.config.path, count_text(bench.plan.parameters), precision_of(bench),
+      bench.plan.zero_stage, job.ranks(), job.ranks() == 1 ? "" : "s", job.threads(),
+      job.threads() == 1 ? "" : "s", count_text(bench.tokens), options.steps);
   const double flops = static_cast<double>(total_flops(bench.planned));
   TextTable times({"a step, ms", "median", "fastest", "GFLOP/s a rank"});
   const auto row = [&](const char* name, const Samples& samples) {
@@ -188,13 +193,13 @@ std::string to_text(const Bench& bench, const StepMeasurement& m, const BenchSte
     times.add({name, milliseconds(samples.median()), milliseconds(samples.min()),
                fmt::format("{:.1f}", 1e-9 * flops / samples.median())});
   };
-  const bool other = is_half(bench);
+  const bool other = is_narrow(bench);
   row(has_two_kinds(bench.plan) ? "the whole step, with curvature" : "the whole step", m.step);
   row(other ? "its products in FP32, our kernel" : "its products, our kernel", m.kernel);
   const std::string plain =
       fmt::format("its products{}, plain {}", other ? " in FP32" : "", gemm_library());
   row(plain.c_str(), m.library);
-  row("its products in FP16, our kernel", m.half);
+  row(fmt::format("its products in {}, our kernel", precision_of(bench)).c_str(), m.narrow);
   out += times.text();
   if (has_two_kinds(bench.plan)) {
     out +=

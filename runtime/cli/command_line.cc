@@ -287,7 +287,7 @@ void add_bench(CLI::App& app, Options& o, Verb& chosen) {
   step->add_flag("--json", s.json, "print one JSON object");
   step->footer(
       "CONFIG's data and model.init_from are not read: tokens are drawn by a counter-based "
-      "generator, weights are initial ones. Of FP16 the limit is that of FP32 products.");
+      "generator, weights are initial ones. In FP16 and BF16 the limit is that of FP32 products.");
 }
 
 void add_tokenize(CLI::App& app, Options& o, Verb& chosen) {

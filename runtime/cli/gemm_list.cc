@@ -64,9 +64,9 @@ void fill(std::span<std::byte> buffer, DType dtype) {
     case DType::kF64: return fill<double>(buffer, [](double x) { return x; });
     case DType::kF32: return fill<float>(buffer, [](double x) { return static_cast<float>(x); });
     case DType::kF16:
-      return fill<uint16_t>(buffer, [](double x) {
-        return static_cast<uint16_t>(float_to_half<uint32_t>(static_cast<float>(x)));
-      });
+      return fill<Half>(buffer, [](double x) { return Half(static_cast<float>(x)); });
+    case DType::kBF16:
+      return fill<BFloat16>(buffer, [](double x) { return BFloat16(static_cast<float>(x)); });
     default: throw InternalError("products of this type are not measured");
   }
 }

@@ -41,17 +41,23 @@ std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const std::string
   return tokens;
 }
 
+template <class S>
+std::vector<double> widened(const Tensor& narrow) {
+  std::vector<double> out(static_cast<size_t>(narrow.elements()));
+  std::transform(narrow.as<S>(), narrow.as<S>() + out.size(), out.begin(),
+                 [](S value) { return static_cast<float>(value); });
+  return out;
+}
+
 std::vector<double> read_logits(const Tensor& logits) {
   const auto count = static_cast<size_t>(logits.elements());
-  check(logits.dtype != DType::kBF16, "logits of another dtype");
-  if (logits.dtype == DType::kF64) return {logits.as<double>(), logits.as<double>() + count};
-  if (logits.dtype == DType::kF16) {
-    std::vector<double> out(count);
-    std::transform(logits.as<uint16_t>(), logits.as<uint16_t>() + count, out.begin(),
-                   [](uint16_t bits) { return half_to_float<float>(uint32_t{bits}); });
-    return out;
+  switch (logits.dtype) {
+    case DType::kF64: return {logits.as<double>(), logits.as<double>() + count};
+    case DType::kF32: return {logits.as<float>(), logits.as<float>() + count};
+    case DType::kF16: return widened<Half>(logits);
+    case DType::kBF16: return widened<BFloat16>(logits);
+    default: throw InternalError("logits of another dtype");
   }
-  return {logits.as<float>(), logits.as<float>() + count};
 }
 
 // What follows the last `window` of `tokens`. Rows after the prompt's last are padding, which

@@ -69,14 +69,18 @@ constexpr std::array kRanges = {
     above_zero("run.peak_flops"),
 };
 
-// A value of an enum; with value "" any value of the field.
-struct LaterFeature {
-  std::string_view field;
-  std::string_view value;
-  bool plans = false;  // `memwall plan` has it already
+// What carries bytes between ranks on one device and not on the other.
+struct OtherDevice {
+  config::Communication::Transport transport;
+  config::Run::Device device;  // that it does not serve
+  std::string_view reason, allowed;
 };
-constexpr std::array<LaterFeature, 1> kLaterFeatures = {{
-    {"precision.mode", "BF16", true},
+constexpr std::string_view kForCpus = "AUTO, MPI, SHARED_MEMORY", kForGpus = "AUTO, NCCL, STAGED";
+constexpr std::array<OtherDevice, 4> kOtherDevices = {{
+    {config::Communication::NCCL, config::Run::CPU, "with run.device CPU", kForCpus},
+    {config::Communication::STAGED, config::Run::CPU, "with run.device CPU", kForCpus},
+    {config::Communication::MPI, config::Run::CUDA, "with run.device CUDA", kForGpus},
+    {config::Communication::SHARED_MEMORY, config::Run::CUDA, "with run.device CUDA", kForGpus},
 }};
 
 // Where `holds`, the field has no effect, for the reason named. A zero of a field for which 0 means
@@ -154,29 +158,6 @@ constexpr std::array<NoEffect, 23> kNoEffects = {{
     {"run.eval_every", "with data.validation_fraction 0", holds_nothing_out, true},
 }};
 
-bool asks_for(const GivenConfig& given, const LaterFeature& feature) {
-  if (!has_field(given.config, feature.field)) return false;
-  if (feature.value.empty()) return true;
-  return enum_name_of(given.config, feature.field) == feature.value;
-}
-
-// The values of the field that no row refuses.
-std::string values_now(std::string_view field, Purpose purpose) {
-  const FieldDescriptor& descriptor = *find_field(field).leaf();
-  if (descriptor.cpp_type() != FieldDescriptor::CPPTYPE_ENUM) return "leave it out";
-  std::vector<std::string> names;
-  for (int i = 0; i < descriptor.enum_type()->value_count(); ++i) {
-    const std::string& name = descriptor.enum_type()->value(i)->name();
-    const bool is_later =
-        std::any_of(kLaterFeatures.begin(), kLaterFeatures.end(), [&](const LaterFeature& feature) {
-          return feature.field == field && feature.value == name &&
-                 !(feature.plans && purpose == Purpose::kPlan);
-        });
-    if (!is_later) names.push_back(name);
-  }
-  return fmt::format("{}", fmt::join(names, ", "));
-}
-
 }  // namespace
 
 void check_required(const GivenConfig& given, Purpose purpose, Problems& out) {
@@ -198,15 +179,14 @@ void check_ranges(const GivenConfig& given, const config::Config& whole, Problem
   }
 }
 
-void check_later_features(const GivenConfig& given, Purpose purpose, Problems& out) {
-  for (const LaterFeature& feature : kLaterFeatures) {
-    if (feature.plans && purpose == Purpose::kPlan) continue;
-    if (!asks_for(given, feature)) continue;
-    const std::string what =
-        feature.value.empty() ? "this field" : value_text(given.config, feature.field);
-    out.push_back({given.at(feature.field),
-                   fmt::format("{} comes with a later version of memwall", what),
-                   values_now(feature.field, purpose)});
+void check_device(const GivenConfig& given, const config::Config& whole, Problems& out) {
+  constexpr std::string_view kTransport = "communication.transport";
+  for (const OtherDevice& row : kOtherDevices) {
+    const bool asked = whole.communication().transport() == row.transport;
+    if (!asked || whole.run().device() != row.device) continue;
+    out.push_back({given.at(kTransport),
+                   fmt::format("{} is not {}", value_text(whole, kTransport), row.reason),
+                   std::string(row.allowed)});
   }
 }
 

@@ -105,13 +105,13 @@ void fill_slot(const WeightSource& source, const Unit& unit, int64_t begin, std:
   });
 }
 
-// Rounded from FP32, as the update rounds masters.
-void fill_half_slot(const WeightSource& source, const Unit& unit, int64_t begin,
-                    std::span<uint16_t> slot) {
+// A slot of a 16-bit type S: rounded from FP32, as the update rounds masters.
+template <class S>
+void fill_narrow_slot(const WeightSource& source, const Unit& unit, int64_t begin,
+                      std::span<S> slot) {
   std::vector<float> exact(slot.size());
   fill_slot(source, unit, begin, std::span<float>(exact));
-  std::transform(exact.begin(), exact.end(), slot.begin(),
-                 [](float value) { return static_cast<uint16_t>(float_to_half<uint32_t>(value)); });
+  std::transform(exact.begin(), exact.end(), slot.begin(), [](float value) { return S(value); });
 }
 
 void check_shapes(const WeightSource& source, const Plan& plan) {
@@ -142,7 +142,10 @@ void load_weights(const WeightSource& source, Executor& executor) {
     switch (slot.dtype) {
       case DType::kF32: fill_slot(source, unit, begin, elements_of<float>(tensor)); break;
       case DType::kF64: fill_slot(source, unit, begin, elements_of<double>(tensor)); break;
-      case DType::kF16: fill_half_slot(source, unit, begin, elements_of<uint16_t>(tensor)); break;
+      case DType::kF16: fill_narrow_slot(source, unit, begin, elements_of<Half>(tensor)); break;
+      case DType::kBF16:
+        fill_narrow_slot(source, unit, begin, elements_of<BFloat16>(tensor));
+        break;
       default: throw InternalError("weights of another dtype", unit.name);
     }
     executor.send(tensor);

@@ -71,7 +71,7 @@ TEST_F(Command, WrongConfiguration) {
   expect_error(with("model.num_layers=many"), 2, {"model.num_layers", "many"});
   expect_error(with("model.num_heads=3"), 2, {"num_heads"});
   expect_error(with("data.global_batch_size=5"), 2, {"global_batch_size"});
-  expect_error(with("precision.mode=BF16"), 2, {"precision.mode"});
+  expect_error(with("run.device=CUDA"), 2, {"run.device"});
   expect_error(with("nonsense"), 2, {"nonsense"});
   // Each --set takes one word: what follows is not another override.
   expect_error(place.memwall({"train", "tiny.textproto", "--set", "run.steps=1", "run.seed=2"}), 2,

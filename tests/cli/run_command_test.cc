@@ -192,6 +192,37 @@ TEST_F(Run, EvalRepeatsTheLastValidationAtAnyRankCount) {
   EXPECT_NE(place.memwall({"eval", "run"}).out.find("loss"), std::string::npos);
 }
 
+// All that is done with a run, in BF16: masters are FP32, and what runs on rounds them again.
+TEST_F(Run, InBfloat16IsResumedEvaluatedContinuedAndExported) {
+  std::vector<std::string> more = {"--set", "precision.mode=BF16", "--set",
+                                   "parallel.zero_stage=3"};
+  train("run", 2, more);
+  more.insert(more.end(), {"--resume", "--set", "run.steps=9"});
+  train("run", 2, more);
+  const std::vector<Json> lines = json_lines(place.path("run/metrics/rank-00001.jsonl"));
+  ASSERT_EQ(lines.size(), 9u);
+  EXPECT_LT(lines.back()["loss"], lines.front()["loss"]);
+  for (const Json& line : lines) {
+    EXPECT_EQ(line["loss_scale"], 1.0);
+    EXPECT_EQ(line["skipped"], false);
+    EXPECT_EQ(line["planned"]["traffic"], line["measured"]["traffic"]);
+    EXPECT_EQ(line["planned"]["memory"]["peak"], line["measured"]["memory"]["peak"]);
+  }
+  const Outcome evaluated = place.memwall({"eval", "run", "--json"});
+  ASSERT_EQ(evaluated.exit_code, 0) << evaluated.err;
+  EXPECT_NEAR(Json::parse(evaluated.out)["loss"].get<double>(),
+              json_lines(place.path("run/validation.jsonl")).back()["loss"].get<double>(), 1e-3);
+  const Outcome text = place.memwall({"generate", "run", "--prompt", "In the", "--tokens", "30"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_TRUE(text.out.starts_with("In the")) << text.out;
+  ASSERT_EQ(place.memwall({"export", "run", "first"}).exit_code, 0);
+  train("again", 0,
+        {"--set", "precision.mode=BF16", "--set", "model.init_from=" + place.path("first").string(),
+         "--set", "run.steps=1"});
+  const Json line = json_lines(place.path("again/metrics/rank-00000.jsonl")).front();
+  EXPECT_NEAR(line["loss"].get<double>(), lines.back()["loss"].get<double>(), 0.5);
+}
+
 TEST_F(Run, GenerateRepeatsItselfBySeed) {
   train("run", 0);
   const auto generate = [&](std::vector<std::string> more, int ranks = 0) {

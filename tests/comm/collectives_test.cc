@@ -8,6 +8,7 @@
 #include "comm/exchange.h"
 #include "comm/mpi/mpi_communicator.h"
 #include "comm/shared/shared_communicator.h"
+#include "runtime/base/half.h"
 #include "tests/comm/comm_fixture.h"
 #include "tests/support/delayed.h"
 #include "tests/support/mpi_world.h"
@@ -137,28 +138,31 @@ TEST(Collectives, ReduceScatterOfSeveralBlocks) {
   });
 }
 
-void check_halves(Communicator& comm) {
+template <class T>
+void check_narrow(Communicator& comm) {
+  constexpr DType kNarrow = std::is_same_v<T, BFloat16> ? DType::kBF16 : DType::kF16;
   constexpr int64_t kShard = 5003;
-  std::vector<_Float16> whole(static_cast<size_t>(kShard * comm.size()));
+  std::vector<T> whole(static_cast<size_t>(kShard * comm.size()));
   const auto value = [](int rank, int64_t i) {
-    return static_cast<_Float16>(1e-2f * spread_value(rank, i));
+    return static_cast<T>(1e-2f * spread_value(rank, i));
   };
   for (size_t i = 0; i < whole.size(); ++i) whole[i] = value(comm.rank(), static_cast<int64_t>(i));
-  std::vector<_Float16> part(kShard);
-  Receive receive = scatter_receive(comm, kShard, DType::kF16);
-  comm.wait(comm.reduce_scatter(whole.data(), part.data(), kShard, DType::kF16, receive.data()));
+  std::vector<T> part(kShard);
+  Receive receive = scatter_receive(comm, kShard, kNarrow);
+  comm.wait(comm.reduce_scatter(whole.data(), part.data(), kShard, kNarrow, receive.data()));
   for (int64_t i = 0; i < kShard; ++i) {
     const int64_t at = comm.rank() * kShard + i;
     auto sum = static_cast<float>(value(0, at));
     for (int rank = 1; rank < comm.size(); ++rank) sum += static_cast<float>(value(rank, at));
     ASSERT_EQ(static_cast<float>(part[static_cast<size_t>(i)]),
-              static_cast<float>(static_cast<_Float16>(sum)))
+              static_cast<float>(static_cast<T>(sum)))
         << "element " << i;
   }
 }
 
-TEST(Collectives, ReduceScatterOfHalves) {
-  for_each_transport(check_halves);
+TEST(Collectives, ReduceScatterOfSixteenBits) {
+  for_each_transport(check_narrow<_Float16>);
+  for_each_transport(check_narrow<BFloat16>);
 }
 
 void check_exact_sums(Communicator& comm) {

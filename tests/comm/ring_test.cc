@@ -9,6 +9,7 @@
 
 #include "comm/mpi/mpi_communicator.h"
 #include "comm/mpi/ring_order.h"
+#include "runtime/base/half.h"
 #include "tests/comm/comm_fixture.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/pmpi_shim.h"
@@ -74,9 +75,14 @@ Receive receive_for(const Communicator& comm, const RingSetup& setup, int64_t sh
 }
 
 template <class T>
+constexpr DType kDType = std::is_same_v<T, float>      ? DType::kF32
+                         : std::is_same_v<T, BFloat16> ? DType::kBF16
+                                                       : DType::kF16;
+
+template <class T>
 void check_reduce_scatter(Communicator& comm, const RingSetup& setup, int64_t shard,
                           bool in_place) {
-  const DType dtype = sizeof(T) == 2 ? DType::kF16 : DType::kF32;
+  const DType dtype = kDType<T>;
   const int64_t begin = comm.rank() * shard;
   std::vector<T> whole(static_cast<size_t>(shard * comm.size()));
   for (size_t i = 0; i < whole.size(); ++i) {
@@ -108,6 +114,7 @@ TEST(Ring, ReduceScatterSumsInItsOrder) {
       for (const bool in_place : {false, true}) {
         check_reduce_scatter<float>(comm, setup, shard, in_place);
         check_reduce_scatter<_Float16>(comm, setup, shard, in_place);
+        check_reduce_scatter<BFloat16>(comm, setup, shard, in_place);
       }
     }
     check_reduce_scatter<float>(comm, setup, kBlocks, true);

@@ -142,8 +142,6 @@ TEST_F(Rules, RefuseLengthsThatDoNotCutIntoBlocks) {
 
 TEST_F(Rules, RefuseWhatComesLater) {
   expect_refused({
-      {{"precision.mode=BF16"},
-       "BF16 comes with a later version of memwall (allowed: FP32, FP16, FP64)"},
       {{"communication.transport=NCCL"},
        "NCCL comes with a later version of memwall (allowed: AUTO, MPI, SHARED_MEMORY)"},
       {{"run.device=CUDA"}, "CUDA comes with a later version of memwall (allowed: AUTO, CPU)"},
@@ -203,9 +201,11 @@ TEST_F(Rules, RefuseCurvatureThatCannotBe) {
   }
 }
 
-TEST_F(Rules, APlanHasEveryPrecision) {
+TEST_F(Rules, EveryPrecisionIsPlannedAndTrained) {
   for (const char* mode : {"FP32", "FP16", "BF16", "FP64"}) {
-    EXPECT_EQ(error_of_set({std::string("precision.mode=") + mode}, 1024, Purpose::kPlan), "");
+    const std::string set = std::string("precision.mode=") + mode;
+    EXPECT_EQ(error_of_set({set}, 1024, Purpose::kPlan), "");
+    EXPECT_EQ(error_of_set({set}), "");
   }
   EXPECT_EQ(error_of_set({"precision.mode=FP16", "precision.backoff=0.25"}, 2, Purpose::kPlan), "");
 }
@@ -221,6 +221,7 @@ TEST_F(Rules, RefuseAFieldWithoutEffect) {
       {{"schedule.decay_steps=5"},
        "has no effect with schedule.kind CONSTANT (allowed: leave it out)"},
       {{"precision.initial_loss_scale=1024"}, kFp16},
+      {{"precision.initial_loss_scale=1024", "precision.mode=BF16"}, kFp16},
       {{"precision.growth_interval=10"}, kFp16},
       {{"precision.backoff=0.5"}, kFp16},
       {{"precision.hysteresis=2", "precision.mode=FP64"}, kFp16},

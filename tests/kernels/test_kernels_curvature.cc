@@ -291,7 +291,7 @@ TEST(Averaging, PartialSumsOfRows) {
 // Averages of all shards, with rows completed by an exchange as the ranks make it, are those of the
 // whole buffer, bit by bit.
 TEST(Averaging, OfShardsIsThatOfTheWhole) {
-  for (DType dtype : {DType::kF32, DType::kF16, DType::kF64}) {
+  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64}) {
     for (int64_t block : kBlocks) {
       for (int ranks : {2, 3, 31}) {
         const Unit unit = curvature_unit(ranks, averaging_alignment(block));

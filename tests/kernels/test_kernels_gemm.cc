@@ -189,12 +189,14 @@ TEST(Gemm, ThreadsDoNotChangeBits) {
   for (const Shape& shape : shapes) {
     const OpCase c = gemm_case(shape.name, shape.g);
     const auto one = run(c, DType::kF32, 0, 1, {});
-    const auto half = run(c, DType::kF16, 0, 1, {});
+    const auto half = run(c, DType::kF16, 0, 1, {}), brain = run(c, DType::kBF16, 0, 1, {});
     for (int threads : {2, 3, 8}) {
       EXPECT_EQ(one, run(c, DType::kF32, threads, threads, {}))
           << shape.name << " on " << threads << " threads";
       EXPECT_EQ(half, run(c, DType::kF16, threads, threads, {}))
           << shape.name << " in FP16 on " << threads << " threads";
+      EXPECT_EQ(brain, run(c, DType::kBF16, threads, threads, {}))
+          << shape.name << " in BF16 on " << threads << " threads";
     }
   }
 }

@@ -146,7 +146,10 @@ TEST(GemmPanels, TilesDoNotChangeBits) {
                           {"tiles of operands alone", product(4097, 30, 280, true)},
                           {"wide tiles", product(20, 8200, 30)},
                           {"summed", summed}};
-  for (const Shape& shape : shapes) expect_rounded_products<Half>(shape, DType::kF16);
+  for (const Shape& shape : shapes) {
+    expect_rounded_products<Half>(shape, DType::kF16);
+    expect_rounded_products<BFloat16>(shape, DType::kBF16);
+  }
 }
 
 TEST(GemmPanels, TilesCoverAndNoneIsThin) {

@@ -52,7 +52,7 @@ INSTANTIATE_TEST_SUITE_P(All, Algorithms,
 
 TEST_P(Algorithms, StagesAgreeBitwise) {
   MpiCommunicator comm(*session(), options_of(GetParam()));
-  for (DType dtype : {DType::kF32, DType::kF16}) {
+  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     for (int64_t micro_steps : {1, 3}) {
       std::vector<Outcome> outcomes;
       for (int64_t stage : {0, 1, 2, 3}) {

@@ -44,7 +44,7 @@ INSTANTIATE_TEST_SUITE_P(Settings, CurvatureStages,
 
 TEST_P(CurvatureStages, AgreeBitwise) {
   const Case& c = GetParam();
-  for (DType dtype : {DType::kF32, DType::kF64, DType::kF16}) {
+  for (DType dtype : {DType::kF32, DType::kF64, DType::kF16, DType::kBF16}) {
     std::vector<Outcome> outcomes;
     for (int64_t stage : {0, 1, 2, 3}) {
       TinyRun run(dropping(dtype), settings_of(stage, c.micro_steps, c.adahessian), world());

@@ -213,7 +213,7 @@ Left left_by(TinyRun& run, bool curvature) {
 }
 
 TEST(DualStep, LeavesTheGradientAsItIsAndDoesNotDependOnCheckpointing) {
-  for (DType dtype : {DType::kF64, DType::kF32, DType::kF16}) {
+  for (DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
     for (int64_t micro_steps : {1, 3}) {
       GptSpec spec = tiny_spec(dtype);
       spec.dropout = 0.1;

@@ -74,11 +74,9 @@ TEST(Plan, ModelStatesFollowTheTable) {
     int64_t micro_steps;
     double parameters, gradients, optimizer;
   };
-  const Row rows[] = {{DType::kF32, 1, 4, 4, 8},
-                      {DType::kF16, 1, 2, 2, 12},
-                      {DType::kBF16, 1, 2, 2, 12},
-                      {DType::kF16, 3, 2, 4, 12},
-                      {DType::kF64, 1, 8, 8, 16}};
+  const Row rows[] = {{DType::kF32, 1, 4, 4, 8},   {DType::kF16, 1, 2, 2, 12},
+                      {DType::kBF16, 1, 2, 2, 12}, {DType::kF16, 3, 2, 4, 12},
+                      {DType::kBF16, 3, 2, 4, 12}, {DType::kF64, 1, 8, 8, 16}};
   GptSpec spec = tiny_spec(DType::kF32);
   spec.hidden = 128;
   const int64_t ranks = 4;

@@ -43,7 +43,8 @@ Outcome outcome_of(TinyRun& run) {
 }
 
 class Select : public testing::TestWithParam<DType> {};
-INSTANTIATE_TEST_SUITE_P(Types, Select, testing::Values(DType::kF64, DType::kF32, DType::kF16),
+INSTANTIATE_TEST_SUITE_P(Types, Select,
+                         testing::Values(DType::kF64, DType::kF32, DType::kF16, DType::kBF16),
                          [](const auto& instance) { return std::string(name_of(instance.param)); });
 
 TEST_P(Select, KeepsTheBits) {

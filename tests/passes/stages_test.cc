@@ -34,7 +34,7 @@ int64_t communication(const Plan& plan) {
 }
 
 TEST(Stages, AgreeBitwise) {
-  for (DType dtype : {DType::kF32, DType::kF64, DType::kF16}) {
+  for (DType dtype : {DType::kF32, DType::kF64, DType::kF16, DType::kBF16}) {
     for (int64_t micro_steps : {1, 3}) {
       std::vector<Outcome> outcomes;
       for (int64_t stage : {0, 1, 2, 3}) {
@@ -79,8 +79,11 @@ TEST_P(StagesIn, DoNotDependOnTiming) {
   }
 }
 
-// What is recomputed has the bits it had.
-TEST_P(StagesIn, DoNotDependOnCheckpointing) {
+class Recomputed : public testing::TestWithParam<DType> {};
+INSTANTIATE_TEST_SUITE_P(Types, Recomputed, testing::Values(DType::kF32, DType::kF16, DType::kBF16),
+                         [](const auto& instance) { return std::string(name_of(instance.param)); });
+
+TEST_P(Recomputed, HasTheBitsItHad) {
   for (int64_t stage : {0, 3}) {
     for (int64_t micro_steps : {1, 2}) {
       TinyRun plain(dropping(GetParam()), settings_of(stage, micro_steps, 0), world());
@@ -108,7 +111,8 @@ TEST(Stages, ManyRanksAgreeWithOne) {
     int steps;
     double tolerance;
   };
-  for (const Case& c : {Case{DType::kF64, 50, 1e-9}, Case{DType::kF32, 10, 1e-5}}) {
+  for (const Case& c : {Case{DType::kF64, 50, 1e-9}, Case{DType::kF32, 10, 1e-5},
+                        Case{DType::kF16, 10, 2e-5}, Case{DType::kBF16, 10, 2e-4}}) {
     GptSpec spec = dropping(c.dtype);
     TinyRun many(spec, settings_of(3, 1, 0), world());
     const Outcome sharded = outcome_of(many, c.steps, 1e-3);
@@ -124,7 +128,7 @@ TEST(Stages, ManyRanksAgreeWithOne) {
 }
 
 TEST(Stages, AgreeBitwiseWithSgd) {
-  for (DType dtype : {DType::kF32, DType::kF16}) {
+  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     for (double momentum : {0.0, 0.9}) {
       std::vector<Outcome> outcomes;
       for (int64_t stage : {0, 1, 2, 3}) {
@@ -166,39 +170,46 @@ TEST_P(StagesIn, DoNotDependOnTheTransport) {
 }
 
 // Half the bytes, nearly the same losses, and not the same numbers.
-TEST(Stages, Fp16FollowsFp32) {
-  TinyRun half(dropping(DType::kF16), settings_of(3, 1, 0), world());
+TEST(Stages, SixteenBitsFollowFp32) {
   TinyRun single(dropping(DType::kF32), settings_of(3, 1, 0), world());
-  const Outcome a = outcome_of(half, 30, 1e-3), b = outcome_of(single, 30, 1e-3);
-  for (size_t i = 0; i < a.steps.size(); ++i) {
-    EXPECT_NEAR(a.steps[i].loss, b.steps[i].loss, 2e-2) << i;
+  const Outcome expected = outcome_of(single, 30, 1e-3);
+  for (DType dtype : {DType::kF16, DType::kBF16}) {
+    TinyRun narrow(dropping(dtype), settings_of(3, 1, 0), world());
+    const Outcome found = outcome_of(narrow, 30, 1e-3);
+    for (size_t i = 0; i < found.steps.size(); ++i) {
+      EXPECT_NEAR(found.steps[i].loss, expected.steps[i].loss, 2e-3) << name_of(dtype) << " " << i;
+    }
+    EXPECT_NE(found.steps, expected.steps);
+    EXPECT_LE(activations(narrow.plan()), 0.55 * static_cast<double>(activations(single.plan())));
   }
-  EXPECT_NE(a.steps, b.steps);
-  EXPECT_LE(activations(half.plan()), 0.55 * static_cast<double>(activations(single.plan())));
+}
+
+void expect_planned_traffic(DType dtype, int64_t stage, int64_t micro_steps) {
+  TinyRun run(dropping(dtype), settings_of(stage, micro_steps, 0), world());
+  const Ledger before = world().ledger();
+  reset_pmpi_counts();
+  run.step(0);
+  const PmpiCounts counts = pmpi_counts();
+  const Ledger after = world().ledger();
+  const Totals& t = run.plan().totals;
+  EXPECT_EQ(counts.bytes,
+            t.all_gather.wire_bytes + t.reduce_scatter.wire_bytes + t.all_reduce.wire_bytes)
+      << name_of(dtype) << " stage " << stage;
+  EXPECT_EQ(counts.other_calls, 0);
+  const auto compare = [&](Collective kind, const PlannedTraffic& planned) {
+    EXPECT_EQ(after[kind].calls - before[kind].calls, planned.calls);
+    EXPECT_EQ(after[kind].payload_bytes - before[kind].payload_bytes, planned.payload_bytes);
+    EXPECT_EQ(after[kind].wire_bytes - before[kind].wire_bytes, planned.wire_bytes);
+  };
+  compare(Collective::kAllGather, t.all_gather);
+  compare(Collective::kReduceScatter, t.reduce_scatter);
+  compare(Collective::kAllReduce, t.all_reduce);
 }
 
 TEST(Stages, PlannedTrafficIsWhatMpiSends) {
-  for (int64_t stage : {0, 1, 2, 3}) {
-    for (int64_t micro_steps : {1, 3}) {
-      TinyRun run(dropping(DType::kF32), settings_of(stage, micro_steps, 0), world());
-      const Ledger before = world().ledger();
-      reset_pmpi_counts();
-      run.step(0);
-      const PmpiCounts counts = pmpi_counts();
-      const Ledger after = world().ledger();
-      const Totals& t = run.plan().totals;
-      EXPECT_EQ(counts.bytes,
-                t.all_gather.wire_bytes + t.reduce_scatter.wire_bytes + t.all_reduce.wire_bytes)
-          << "stage " << stage;
-      EXPECT_EQ(counts.other_calls, 0);
-      const auto compare = [&](Collective kind, const PlannedTraffic& planned) {
-        EXPECT_EQ(after[kind].calls - before[kind].calls, planned.calls);
-        EXPECT_EQ(after[kind].payload_bytes - before[kind].payload_bytes, planned.payload_bytes);
-        EXPECT_EQ(after[kind].wire_bytes - before[kind].wire_bytes, planned.wire_bytes);
-      };
-      compare(Collective::kAllGather, t.all_gather);
-      compare(Collective::kReduceScatter, t.reduce_scatter);
-      compare(Collective::kAllReduce, t.all_reduce);
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (int64_t stage : {0, 1, 2, 3}) {
+      for (int64_t micro_steps : {1, 3}) expect_planned_traffic(dtype, stage, micro_steps);
     }
   }
 }
@@ -253,19 +264,22 @@ TEST(Stages, ASwappedPlanIsFoundAtStartUp) {
   }
 }
 
+void expect_planned_peak(DType dtype, int64_t stage, int64_t micro_steps) {
+  TinyRun run(dropping(dtype), settings_of(stage, micro_steps, 1), world());
+  const int64_t rank = world().rank();
+  EXPECT_EQ(run.executor().arena().resident_bytes(),
+            written_page_bytes(run.plan(), {"init"}, rank));
+  run.step(0);
+  std::vector<std::string> programs = {"init", "last_micro", "update"};
+  if (micro_steps > 1) programs.push_back("micro");
+  EXPECT_EQ(run.executor().arena().resident_bytes(), written_page_bytes(run.plan(), programs, rank))
+      << name_of(dtype) << " stage " << stage;
+}
+
 TEST(Stages, PlannedPeakIsWhatIsResident) {
-  for (int64_t stage : {0, 1, 2, 3}) {
-    for (int64_t micro_steps : {1, 3}) {
-      TinyRun run(dropping(DType::kF32), settings_of(stage, micro_steps, 1), world());
-      const int64_t rank = world().rank();
-      EXPECT_EQ(run.executor().arena().resident_bytes(),
-                written_page_bytes(run.plan(), {"init"}, rank));
-      run.step(0);
-      std::vector<std::string> programs = {"init", "last_micro", "update"};
-      if (micro_steps > 1) programs.push_back("micro");
-      EXPECT_EQ(run.executor().arena().resident_bytes(),
-                written_page_bytes(run.plan(), programs, rank))
-          << "stage " << stage;
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (int64_t stage : {0, 1, 2, 3}) {
+      for (int64_t micro_steps : {1, 3}) expect_planned_peak(dtype, stage, micro_steps);
     }
   }
 }

@@ -39,9 +39,8 @@ inline GptSpec dropping(DType dtype) {
 
 inline double element(const Tensor& t, int64_t i) {
   if (t.dtype == DType::kF64) return t.as<double>()[i];
-  if (t.dtype == DType::kF16) {
-    return static_cast<double>(half_to_float<float>(uint32_t{t.as<uint16_t>()[i]}));
-  }
+  if (t.dtype == DType::kF16) return static_cast<double>(static_cast<float>(t.as<Half>()[i]));
+  if (t.dtype == DType::kBF16) return static_cast<double>(static_cast<float>(t.as<BFloat16>()[i]));
   return static_cast<double>(t.as<float>()[i]);
 }
 inline void set_element(const Tensor& t, int64_t i, double value) {

@@ -112,17 +112,19 @@ TEST(AdaHessianTraining, ResumesBitwise) {
   expect_bitwise_resumption({.stage = 2, .micro_steps = 2});
 }
 
-TEST(AdaHessianTraining, ResumesBitwiseInFp16) {
-  for (const int64_t stage : {0, 3}) {
-    expect_bitwise_resumption({.stage = stage, .dtype = DType::kF16});
+TEST(AdaHessianTraining, ResumesBitwiseInSixteenBits) {
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    for (const int64_t stage : {0, 3}) {
+      expect_bitwise_resumption({.stage = stage, .dtype = dtype});
+    }
+    expect_bitwise_resumption({.stage = 1, .micro_steps = 2, .dtype = dtype});
   }
-  expect_bitwise_resumption({.stage = 1, .micro_steps = 2, .dtype = DType::kF16});
 }
 
 // Both kinds of steps, before and after a resumption; the largest pages so far, and the traffic of
 // that step.
 TEST(AdaHessianTraining, PlannedIsMeasuredInBothKindsOfSteps) {
-  for (const DType dtype : {DType::kF32, DType::kF16}) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     for (const int64_t stage : {0, 1, 2, 3}) {
       SCOPED_TRACE(testing::Message() << name_of(dtype) << " stage " << stage);
       const SharedFolder folder;

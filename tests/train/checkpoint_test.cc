@@ -171,7 +171,7 @@ TEST(Checkpoint, AFullDiskOnOneRankFailsAllAndLeavesWhatWasValid) {
 
 // Initialisation is counter-based: the weights of any rank count are those of one rank.
 TEST(CheckpointWeights, AreThoseOfOneRank) {
-  for (const DType dtype : {DType::kF32, DType::kF64}) {
+  for (const DType dtype : {DType::kF32, DType::kF64, DType::kF16, DType::kBF16}) {
     for (int64_t stage : {0, 3}) {
       const SharedFolder run;
       Launch launch(run, {.stage = stage, .dtype = dtype});

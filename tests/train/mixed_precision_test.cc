@@ -1,4 +1,4 @@
-// FP16 with dynamic loss scaling, on all ranks together.
+// FP16 with dynamic loss scaling, and BF16 without any, on all ranks together.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -83,8 +83,34 @@ TEST(MixedPrecision, StopsWhereTheScaleCannotDrop) {
   for (const std::string& theirs : world().gather_text(message)) EXPECT_EQ(theirs, message);
 }
 
+// What one rank makes of infinite weights is skipped by all, at scale 1. Masters are as they were,
+// and the next step's weights are rounded from them.
+TEST(MixedPrecision, Bfloat16SkipsWhatIsNotFinite) {
+  for (int64_t stage : {0, 3}) {
+    const SharedFolder folder;
+    Launch launch(folder, {.stage = stage, .dtype = DType::kBF16});
+    launch.settings.steps = 2;
+    testing::internal::CaptureStdout();
+    launch.train([&] {
+      if (world().rank() + 1 < world().size()) return;
+      const Tensor embedding = launch.executor().slot(SlotKind::kParameter, 0);
+      std::fill_n(embedding.as<uint16_t>(), embedding.elements(), uint16_t{0x7f80});
+    });
+    const std::string screen = testing::internal::GetCapturedStdout();
+    const std::vector<json> lines = my_metrics(folder);
+    ASSERT_EQ(lines.size(), 2u);
+    EXPECT_EQ(lines[0]["skipped"], true);
+    EXPECT_EQ(lines[1]["skipped"], false);
+    EXPECT_NEAR(lines[1]["loss"].get<double>(), std::log(256.0), 0.2);
+    for (const json& line : lines) EXPECT_EQ(line["loss_scale"], 1.0);
+    const bool named =
+        screen.find("step 1  skipped: the gradient is not finite, first in ") != std::string::npos;
+    EXPECT_EQ(named, world().rank() == 0) << screen;
+  }
+}
+
 // A loss in so small a unit that its gradients are below FP16's least number: without a scale
-// nothing moves, with one it learns as FP32 does.
+// nothing moves, with one it learns as FP32 does. BF16 has FP32's range and needs none.
 double last_loss(DType dtype, double scale) {
   constexpr double kUnit = 0x1p-26;
   CompileSettings settings;
@@ -111,6 +137,9 @@ TEST(MixedPrecision, SmallGradientsNeedLossScaling) {
   EXPECT_LT(scaled, start - 1.0);
   EXPECT_NEAR(scaled, single, 2e-2);
   EXPECT_NE(scaled, single);
+  const double brain = last_loss(DType::kBF16, 1.0);
+  EXPECT_NEAR(brain, single, 2e-2);
+  EXPECT_NE(brain, single);
 }
 
 }  // namespace

@@ -70,6 +70,13 @@ TEST(Trainer, ResumesBitwiseInFp64) {
   expect_bitwise_resumption({.stage = 3, .micro_steps = 2, .dtype = DType::kF64});
 }
 
+TEST(Trainer, ResumesBitwiseInBf16) {
+  for (const int64_t stage : {0, 3}) {
+    expect_bitwise_resumption({.stage = stage, .dtype = DType::kBF16});
+  }
+  expect_bitwise_resumption({.stage = 2, .micro_steps = 2, .dtype = DType::kBF16});
+}
+
 TEST(Trainer, ResumesBitwiseWithSgd) {
   expect_bitwise_resumption({.stage = 3, .optimizer = SgdSettings{.momentum = 0.9}});
   expect_bitwise_resumption({.stage = 1, .dtype = DType::kF16, .optimizer = SgdSettings{}});
