@@ -47,6 +47,10 @@ class Device {
   virtual void wait(Mark mark) = 0;                               // the caller does
   virtual double seconds_between(Mark earlier, Mark later) = 0;  // both reached
 
+  // A named range for profilers: what is queued in between bears the name.
+  virtual void enter(const char* name) = 0;
+  virtual void leave() = 0;
+
   // What kernels are started with (KernelCall::context), and the native queue.
   virtual void* context() = 0;
   virtual void* native(Queue queue) = 0;

@@ -174,6 +174,7 @@ void Executor::run(const Program& program, int64_t micro_step) {
     transfers_.set_activity(step.name.c_str());
     for (int32_t waited : step.waits) wait_for(program, i, static_cast<size_t>(waited));
     if (observer_ != nullptr) observer_->before(program, i);
+    if (device_ != nullptr) device_->enter(step.name.c_str());
     if (step.stream == Stream::kCommunication) {
       tickets_[i] = start_transfer(step);
       last = i;
@@ -182,6 +183,7 @@ void Executor::run(const Program& program, int64_t micro_step) {
       if (observer_ != nullptr) observer_->before_progress(program, i);
       transfers_.progress();
     }
+    if (device_ != nullptr) device_->leave();
     if (observer_ != nullptr) observer_->after(program, i);
   }
   if (last < count) wait_for(program, count, last);

@@ -1,5 +1,7 @@
 #include "runtime/exec/gpu/cuda_device.h"
 
+#include <nvtx3/nvToolsExt.h>
+
 #include <string>
 
 #include "runtime/base/error.h"
@@ -133,6 +135,14 @@ bool CudaDevice::reached(Mark mark) {
 
 void CudaDevice::wait(Mark mark) {
   check_cuda(cudaEventSynchronize(event(mark)), "cudaEventSynchronize");
+}
+
+void CudaDevice::enter(const char* name) {
+  nvtxRangePushA(name);
+}
+
+void CudaDevice::leave() {
+  nvtxRangePop();
 }
 
 double CudaDevice::seconds_between(Mark earlier, Mark later) {

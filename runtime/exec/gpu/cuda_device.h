@@ -31,6 +31,8 @@ class CudaDevice final : public Device {
   bool reached(Mark mark) override;
   void wait(Mark mark) override;
   double seconds_between(Mark earlier, Mark later) override;
+  void enter(const char* name) override;
+  void leave() override;
   void* context() override { return &context_; }
   void* native(Queue queue) override { return stream(queue); }
 
