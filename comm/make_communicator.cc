@@ -77,8 +77,8 @@ Fabric choose_gpu_fabric(const FabricRequest& asked, const Hosting& hosting) {
                      "run.device: CUDA", "choose transport AUTO, NCCL or STAGED");
   }
   if (asked.algorithm && *asked.algorithm != Algorithm::kPairwise) {
-    throw InputError("between GPUs the transport chooses the algorithm",
-                     "communication.algorithm", "leave it out, or choose AUTO");
+    throw InputError("between GPUs the transport chooses the algorithm", "communication.algorithm",
+                     "leave it out, or choose AUTO");
   }
   return {transport, 1};
 }

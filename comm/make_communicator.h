@@ -35,8 +35,8 @@ Hosting hosting_of(const MpiSession* session);  // null: one process
 // goes by another algorithm, two levels on hosts of unequal size.
 Fabric choose_fabric(const FabricRequest& asked, const Hosting& hosting);
 
-// Between GPUs: NCCL where every rank of a host has one of its own, else STAGED. Throws an InputError
-// where what is asked for cannot be.
+// Between GPUs: NCCL where every rank of a host has one of its own, else STAGED. Throws an
+// InputError where what is asked for cannot be.
 Fabric choose_gpu_fabric(const FabricRequest& asked, const Hosting& hosting);
 
 // Over `fabric`, as choose_fabric has it, where `session` (null: none) has several ranks, else of

@@ -8,12 +8,16 @@
 namespace memwall {
 namespace {
 
-constexpr int64_t kAlignment = 64;
-constexpr auto kQueue = Device::Queue::kCommunication;
+constexpr auto kLeaves = Device::Queue::kCommunication;
+constexpr auto kArrives = Device::Queue::kCopy;
 
-// Scratch of the host's reduce-scatter over any of its transports.
-int64_t scratch_bytes(int64_t ranks, int64_t shard_elements, DType dtype) {
-  return reduce_scatter_receive_bytes(ranks, shard_elements, dtype, Transport::kMpi);
+struct Extent {
+  const std::byte* begin;
+  int64_t bytes;
+};
+
+bool overlap(const Extent& a, const Extent& b) {
+  return a.begin < b.begin + b.bytes && b.begin < a.begin + a.bytes;
 }
 
 }  // namespace
@@ -37,131 +41,213 @@ size_t StagedCommunicator::take_buffer(int64_t bytes) {
   return static_cast<size_t>(best - buffers_.begin());
 }
 
-// What leaves is `bytes` at `from`, to offset `at_offset` of the call's buffer. It does so at once
-// unless an unfinished call is still to write there.
-Ticket StagedCommunicator::start(Call call, const void* from, int64_t bytes, int64_t at_offset) {
-  device_.follow(kQueue, device_.mark(Device::Queue::kCompute));
-  call.source = from;
-  call.source_bytes = bytes;
-  call.source_at = at_offset;
-  const auto* const begin = static_cast<const std::byte*>(from);
-  const bool awaited = std::any_of(calls_.begin(), calls_.end(), [&](const Call& earlier) {
-    const auto* const result = static_cast<const std::byte*>(earlier.result);
-    return earlier.state != State::kDone && result < begin + bytes &&
-           begin < result + earlier.result_bytes;
-  });
-  calls_.push_back(call);
-  if (!awaited) leave(calls_.back());
-  return first_ + static_cast<Ticket>(calls_.size()) - 1;
+int64_t StagedCommunicator::parts(const Chunk& chunk) const {
+  return chunk.kind == Collective::kAllReduce ? 1 : size();
 }
 
-void StagedCommunicator::leave(Call& call) {
-  device_.copy(kQueue, at(call, call.source_at), call.source, call.source_bytes);
-  call.mark = device_.mark(kQueue);
-  call.state = State::kLeaving;
+// Of the host's communicator, over whichever transport needs most.
+int64_t StagedCommunicator::scratch_bytes(const Chunk& chunk) const {
+  const int64_t elements = chunk.bytes / size_of(chunk.dtype);
+  if (chunk.kind == Collective::kReduceScatter) {
+    return reduce_scatter_receive_bytes(size(), elements, chunk.dtype);
+  }
+  return chunk.kind == Collective::kAllReduce ? all_reduce_receive_bytes(size(), elements) : 0;
+}
+
+// `call` is the whole collective as one chunk.
+Ticket StagedCommunicator::add(const Chunk& call) {
+  device_.follow(kLeaves, device_.mark(Device::Queue::kCompute));
+  device_.follow(kArrives, device_.mark(Device::Queue::kCompute));
+  const int64_t step = kSlotAlignment * size_of(call.dtype);
+  const int64_t most = call.kind == Collective::kAllReduce
+                           ? call.bytes
+                           : std::max(step, kChunkBytes / size() / step * step);
+  for (int64_t at = 0; at < call.bytes; at += most) {
+    Chunk chunk = call;
+    chunk.at = at;
+    chunk.bytes = std::min(most, call.bytes - at);
+    chunks_.push_back(chunk);
+  }
+  Traffic& traffic = ledger_[call.kind];
+  ++traffic.calls;
+  traffic.payload_bytes += parts(call) * call.bytes;
+  pump();
+  return first_ + static_cast<Ticket>(chunks_.size()) - 1;
 }
 
 Ticket StagedCommunicator::all_gather(const void* shard, void* whole, int64_t shard_bytes,
                                       Algorithm) {
-  Call call{.kind = Collective::kAllGather};
-  call.shard_bytes = shard_bytes;
-  call.shard_at = rank() * shard_bytes;  // in place
-  call.buffer = take_buffer(size() * shard_bytes);
-  call.result = whole;
-  call.result_bytes = size() * shard_bytes;
-  return start(call, shard, shard_bytes, call.shard_at);
+  Chunk call;
+  call.kind = Collective::kAllGather;
+  call.dtype = DType::kF16;  // any: bytes are moved, an even number of them
+  call.whole = static_cast<std::byte*>(whole);
+  call.shard = static_cast<std::byte*>(const_cast<void*>(shard));
+  call.part_bytes = call.bytes = shard_bytes;
+  return add(call);
 }
 
 Ticket StagedCommunicator::reduce_scatter(const void* whole, void* shard, int64_t shard_elements,
                                           DType dtype, void*, Algorithm) {
-  const int64_t shard_bytes = shard_elements * size_of(dtype);
-  Call call{.kind = Collective::kReduceScatter};
+  Chunk call;
+  call.kind = Collective::kReduceScatter;
   call.dtype = dtype;
-  call.shard_bytes = shard_bytes;
-  call.shard_elements = shard_elements;
-  call.shard_at = rank() * shard_bytes;
-  call.scratch_at = round_up(size() * shard_bytes, kAlignment);
-  call.buffer = take_buffer(call.scratch_at + scratch_bytes(size(), shard_elements, dtype));
-  call.result = shard;
-  call.result_bytes = shard_bytes;
-  call.result_at = call.shard_at;
-  return start(call, whole, size() * shard_bytes, 0);
+  call.whole = static_cast<std::byte*>(const_cast<void*>(whole));
+  call.shard = static_cast<std::byte*>(shard);
+  call.part_bytes = call.bytes = shard_elements * size_of(dtype);
+  return add(call);
 }
 
 Ticket StagedCommunicator::all_reduce(double* values, int64_t count, void*) {
-  const int64_t bytes = count * size_of(DType::kF64);
-  Call call{.kind = Collective::kAllReduce};
-  call.shard_elements = count;
-  call.scratch_at = round_up(bytes, kAlignment);
-  call.buffer = take_buffer(call.scratch_at + all_reduce_receive_bytes(size(), count));
-  call.result = values;
-  call.result_bytes = bytes;
-  return start(call, values, bytes, 0);
+  Chunk call;
+  call.kind = Collective::kAllReduce;
+  call.dtype = DType::kF64;
+  call.whole = call.shard = reinterpret_cast<std::byte*>(values);
+  call.bytes = count * size_of(DType::kF64);
+  return add(call);
 }
 
-Ticket StagedCommunicator::start_on_host(Call& call) {
-  std::byte* const whole = at(call, 0);
-  switch (call.kind) {
+// Whether what is to leave is a result that has yet to arrive, of a call before it.
+bool StagedCommunicator::awaits_another(size_t chunk) const {
+  const auto whole = [&](const Chunk& c) {
+    return Extent{c.whole, std::max<int64_t>(c.part_bytes * size(), c.bytes)};
+  };
+  const auto shard = [](const Chunk& c) {
+    return Extent{c.shard, std::max(c.part_bytes, c.bytes)};
+  };
+  const Chunk& later = chunks_[chunk];
+  const Extent source = later.kind == Collective::kAllGather ? shard(later) : whole(later);
+  for (size_t i = 0; i < chunk; ++i) {
+    const Chunk& earlier = chunks_[i];
+    if (earlier.state == State::kArriving) continue;
+    const bool same_call =
+        earlier.kind == later.kind && earlier.whole == later.whole && earlier.shard == later.shard;
+    if (same_call) continue;
+    const Extent result = earlier.kind == Collective::kAllGather ? whole(earlier) : shard(earlier);
+    if (overlap(source, result)) return true;
+  }
+  return false;
+}
+
+void StagedCommunicator::leave(Chunk& chunk) {
+  chunk.buffer =
+      take_buffer(round_up(parts(chunk) * chunk.bytes, int64_t{64}) + scratch_bytes(chunk));
+  // What arrived before may be what leaves now.
+  device_.follow(kLeaves, device_.mark(kArrives));
+  switch (chunk.kind) {
     case Collective::kAllGather:
-      return host_.all_gather(at(call, call.shard_at), whole, call.shard_bytes);
+      device_.copy(kLeaves, in_buffer(chunk, rank()), chunk.shard + chunk.at, chunk.bytes);
+      break;
     case Collective::kReduceScatter:
-      return host_.reduce_scatter(whole, at(call, call.shard_at), call.shard_elements, call.dtype,
-                                  at(call, call.scratch_at));
+      for (int r = 0; r < size(); ++r) {
+        device_.copy(kLeaves, in_buffer(chunk, r), chunk.whole + r * chunk.part_bytes + chunk.at,
+                     chunk.bytes);
+      }
+      break;
+    default: device_.copy(kLeaves, in_buffer(chunk, 0), chunk.whole, chunk.bytes);
+  }
+  chunk.mark = device_.mark(kLeaves);
+  chunk.state = State::kLeaving;
+}
+
+// Hands it to the host's communicator.
+void StagedCommunicator::move(Chunk& chunk) {
+  std::byte* const whole = in_buffer(chunk, 0);
+  std::byte* const scratch =
+      buffers_[chunk.buffer].data + round_up(parts(chunk) * chunk.bytes, int64_t{64});
+  const int64_t elements = chunk.bytes / size_of(chunk.dtype);
+  switch (chunk.kind) {
+    case Collective::kAllGather:
+      chunk.host_ticket = host_.all_gather(in_buffer(chunk, rank()), whole, chunk.bytes);
+      break;
+    case Collective::kReduceScatter:
+      chunk.host_ticket =
+          host_.reduce_scatter(whole, in_buffer(chunk, rank()), elements, chunk.dtype, scratch);
+      break;
     default:
-      return host_.all_reduce(reinterpret_cast<double*>(whole), call.shard_elements,
-                              at(call, call.scratch_at));
+      chunk.host_ticket = host_.all_reduce(reinterpret_cast<double*>(whole), elements, scratch);
+  }
+  chunk.state = State::kMoving;
+}
+
+void StagedCommunicator::arrive(Chunk& chunk) {
+  switch (chunk.kind) {
+    case Collective::kAllGather:
+      for (int r = 0; r < size(); ++r) {
+        device_.copy(kArrives, chunk.whole + r * chunk.part_bytes + chunk.at, in_buffer(chunk, r),
+                     chunk.bytes);
+      }
+      break;
+    case Collective::kReduceScatter:
+      device_.copy(kArrives, chunk.shard + chunk.at, in_buffer(chunk, rank()), chunk.bytes);
+      break;
+    default: device_.copy(kArrives, chunk.whole, in_buffer(chunk, 0), chunk.bytes);
+  }
+  chunk.mark = device_.mark(kArrives);
+  chunk.state = State::kArriving;
+}
+
+// Moves on what can without blocking. Chunks leave, move and arrive in their order: the host's
+// communicator completes them so, and its completions are only known by waiting for them.
+void StagedCommunicator::pump() {
+  while (!chunks_.empty() && chunks_.front().state == State::kArriving &&
+         device_.reached(chunks_.front().mark)) {
+    buffers_[chunks_.front().buffer].taken = false;
+    chunks_.pop_front();
+    ++first_;
+  }
+  const size_t under_way = std::min<size_t>(chunks_.size(), kMostUnderWay);
+  for (size_t i = 0; i < under_way; ++i) {
+    Chunk& chunk = chunks_[i];
+    if (chunk.state != State::kQueued) continue;
+    if (awaits_another(i)) break;
+    leave(chunk);
+  }
+  for (Chunk& chunk : chunks_) {
+    if (chunk.state == State::kQueued) break;
+    if (chunk.state != State::kLeaving) continue;
+    if (!device_.reached(chunk.mark)) break;
+    move(chunk);
   }
 }
 
-// Calls move on in their order; the host's communicator completes them in that order too. Returns
-// whether the call is done: its result is on its way to the device, up to `mark`.
-bool StagedCommunicator::advance(Call& call, bool block) {
-  if (call.state == State::kQueued) {
-    if (!block) return false;
-    leave(call);  // those before it are done
+const Ledger& StagedCommunicator::ledger() const {
+  for (size_t c = 0; c < ledger_.traffic.size(); ++c) {
+    ledger_.traffic[c].wire_bytes = host_.ledger().traffic[c].wire_bytes;
   }
-  if (call.state == State::kLeaving) {
-    if (block) device_.wait(call.mark);
-    if (!block && !device_.reached(call.mark)) return false;
-    call.host_ticket = start_on_host(call);
-    call.state = State::kMoving;
-  }
-  if (call.state == State::kMoving) {
-    if (!block) return false;  // only a wait says that the host's call is complete
-    host_.wait(call.host_ticket);
-    device_.copy(kQueue, call.result, at(call, call.result_at), call.result_bytes);
-    call.mark = device_.mark(kQueue);
-    call.state = State::kDone;
-  }
-  return true;
+  return ledger_;
 }
 
 void StagedCommunicator::progress() {
-  for (Call& call : calls_) {
-    if (call.state == State::kQueued) break;
-    if (call.state == State::kLeaving && !device_.reached(call.mark)) break;
-    advance(call, false);
-  }
+  pump();
   host_.progress();
 }
 
+// Until the chunk is on its way back to the device. Those before it are.
+void StagedCommunicator::finish(size_t chunk) {
+  if (chunks_[chunk].state == State::kQueued) leave(chunks_[chunk]);
+  if (chunks_[chunk].state == State::kLeaving) {
+    device_.wait(chunks_[chunk].mark);
+    move(chunks_[chunk]);
+  }
+  if (chunks_[chunk].state == State::kMoving) {
+    host_.wait(chunks_[chunk].host_ticket);
+    arrive(chunks_[chunk]);
+  }
+}
+
 void StagedCommunicator::wait(Ticket ticket) {
-  const Ticket end = first_ + static_cast<Ticket>(calls_.size());
-  check(ticket < end, "wait for a collective that was not issued");
-  if (ticket < first_) return;
-  for (Ticket t = first_; t <= ticket; ++t) {
-    Call& call = calls_[static_cast<size_t>(t - first_)];
-    advance(call, true);
-    note_completed(t);
-  }
-  device_.follow(Device::Queue::kCompute, calls_[static_cast<size_t>(ticket - first_)].mark);
-  // A buffer is free once its copy has arrived.
+  check(ticket < first_ + static_cast<Ticket>(chunks_.size()),
+        "wait for a collective that was not issued");
   while (first_ <= ticket) {
-    device_.wait(calls_.front().mark);
-    buffers_[calls_.front().buffer].taken = false;
-    calls_.pop_front();
-    ++first_;
+    const auto unfinished = std::find_if(
+        chunks_.begin(), chunks_.end(), [](const Chunk& c) { return c.state != State::kArriving; });
+    const auto index = static_cast<size_t>(unfinished - chunks_.begin());
+    if (first_ + static_cast<Ticket>(index) > ticket) break;
+    finish(index);
+    note_completed(first_ + static_cast<Ticket>(index));
+    pump();
   }
+  device_.follow(Device::Queue::kCompute, device_.mark(kArrives));
 }
 
 }  // namespace memwall

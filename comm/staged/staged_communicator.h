@@ -1,6 +1,9 @@
 // Collectives on the memory of GPUs by way of the host: device to pinned memory, the host's
 // communicator, and back. For several ranks on one GPU, which NCCL refuses, and for clusters
 // without NCCL. Sums are the host's, in rank order, so that they have the bits of ranks on CPUs.
+//
+// A collective travels in chunks: while one is with the host's communicator, the next leaves the
+// device and the one before arrives.
 #pragma once
 
 #include <deque>
@@ -13,7 +16,11 @@ namespace memwall {
 
 class StagedCommunicator final : public Communicator {
  public:
-  // `host` moves what lies in pinned memory, by algorithm kPairwise. Both must outlive this.
+  // Of all ranks' parts of a chunk together, unless a part had fewer than kSlotAlignment elements.
+  static constexpr int64_t kChunkBytes = int64_t{8} << 20;
+  static constexpr int kMostUnderWay = 4;  // chunks, each with pinned memory of its own
+
+  // `host` moves what lies in pinned memory, pairwise. Both must outlive this.
   StagedCommunicator(Device& device, Communicator& host) : device_(device), host_(host) {}
   ~StagedCommunicator() override;
   StagedCommunicator(const StagedCommunicator&) = delete;
@@ -43,7 +50,8 @@ class StagedCommunicator final : public Communicator {
     return host_.gather_text(mine);
   }
   void set_activity(const char* activity) override { host_.set_activity(activity); }
-  const Ledger& ledger() const override { return host_.ledger(); }
+  // Calls as they were made; the bytes sent are those that the host's communicator has counted.
+  const Ledger& ledger() const override;
 
   // Pinned memory that transfers have taken so far.
   int64_t pinned_bytes() const { return pinned_bytes_; }
@@ -54,36 +62,42 @@ class StagedCommunicator final : public Communicator {
     int64_t bytes = 0;
     bool taken = false;
   };
-  enum class State : uint8_t { kQueued, kLeaving, kMoving, kDone };
-  struct Call {
-    Collective kind;
-    State state = State::kQueued;
+  enum class State : uint8_t { kQueued, kLeaving, kMoving, kArriving };
+  // A chunk: elements [first, first + count) of every rank's part. In its buffer the parts lie
+  // behind each other, and then the host's scratch.
+  struct Chunk {
+    Collective kind = Collective::kOther;
     DType dtype = DType::kF64;
-    int64_t shard_bytes = 0, shard_elements = 0;
-    size_t buffer = 0;  // holds whole, shard and scratch
-    int64_t shard_at = 0, scratch_at = 0;  // in the buffer
-    const void* source = nullptr;  // on the device
-    int64_t source_bytes = 0, source_at = 0;
-    void* result = nullptr;  // on the device
-    int64_t result_bytes = 0, result_at = 0;
+    std::byte* whole = nullptr;  // on the device
+    std::byte* shard = nullptr;
+    int64_t part_bytes = 0;     // between two ranks' parts of `whole`
+    int64_t at = 0, bytes = 0;  // of a part
+    State state = State::kQueued;
+    size_t buffer = 0;
     Device::Mark mark = 0;  // on the device: it has left, or has arrived
     Ticket host_ticket = 0;
   };
 
+  Ticket add(const Chunk& call);
   size_t take_buffer(int64_t bytes);
-  Ticket start(Call call, const void* from, int64_t bytes, int64_t at);
-  void leave(Call& call);
-  bool advance(Call& call, bool block);
-  Ticket start_on_host(Call& call);
-  std::byte* at(const Call& call, int64_t offset) const {
-    return buffers_[call.buffer].data + offset;
+  int64_t scratch_bytes(const Chunk& chunk) const;
+  int64_t parts(const Chunk& chunk) const;
+  bool awaits_another(size_t chunk) const;
+  void leave(Chunk& chunk);
+  void move(Chunk& chunk);
+  void arrive(Chunk& chunk);
+  void pump();
+  void finish(size_t chunk);
+  std::byte* in_buffer(const Chunk& chunk, int64_t part) const {
+    return buffers_[chunk.buffer].data + part * chunk.bytes;
   }
 
   Device& device_;
   Communicator& host_;
+  mutable Ledger ledger_;
   std::vector<Buffer> buffers_;
-  std::deque<Call> calls_;  // unfinished, and those before `first_`'s successors
-  Ticket first_ = 1;        // of calls_
+  std::deque<Chunk> chunks_;  // not yet known to have arrived
+  Ticket first_ = 1;          // ticket of the first of them: chunks are numbered
   int64_t pinned_bytes_ = 0;
 };
 

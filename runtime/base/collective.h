@@ -18,8 +18,8 @@ enum class Transport : uint8_t {
   kNccl,          // between GPUs
   kStaged,        // between GPUs by way of their hosts
 };
-inline constexpr std::array kTransports = {Transport::kMpi, Transport::kSharedMemory, Transport::kNccl,
-                                    Transport::kStaged};
+inline constexpr std::array kTransports = {Transport::kMpi, Transport::kSharedMemory,
+                                           Transport::kNccl, Transport::kStaged};
 constexpr std::string_view name_of(Transport transport) {
   switch (transport) {
     case Transport::kMpi: return "MPI";

@@ -44,7 +44,7 @@ class Device {
   virtual Mark mark(Queue queue) = 0;
   virtual void follow(Queue queue, Mark mark) = 0;  // what comes next waits for the mark
   virtual bool reached(Mark mark) = 0;
-  virtual void wait(Mark mark) = 0;                               // the caller does
+  virtual void wait(Mark mark) = 0;                              // the caller does
   virtual double seconds_between(Mark earlier, Mark later) = 0;  // both reached
 
   // A named range for profilers: what is queued in between bears the name.

@@ -58,16 +58,22 @@ template <class Bits, class Float>
 struct Half {
   uint16_t bits;
   Half() = default;
-  MEMWALL_HOST_DEVICE explicit Half(float x) : bits(static_cast<uint16_t>(float_to_half<uint32_t>(x))) {}
-  MEMWALL_HOST_DEVICE explicit operator float() const { return half_to_float<float>(uint32_t{bits}); }
+  MEMWALL_HOST_DEVICE explicit Half(float x)
+      : bits(static_cast<uint16_t>(float_to_half<uint32_t>(x))) {}
+  MEMWALL_HOST_DEVICE explicit operator float() const {
+    return half_to_float<float>(uint32_t{bits});
+  }
 };
 
 // An element of a kBF16 tensor.
 struct BFloat16 {
   uint16_t bits;
   BFloat16() = default;
-  MEMWALL_HOST_DEVICE explicit BFloat16(float x) : bits(static_cast<uint16_t>(float_to_bfloat16<uint32_t>(x))) {}
-  MEMWALL_HOST_DEVICE explicit operator float() const { return bfloat16_to_float<float>(uint32_t{bits}); }
+  MEMWALL_HOST_DEVICE explicit BFloat16(float x)
+      : bits(static_cast<uint16_t>(float_to_bfloat16<uint32_t>(x))) {}
+  MEMWALL_HOST_DEVICE explicit operator float() const {
+    return bfloat16_to_float<float>(uint32_t{bits});
+  }
 };
 
 }  // namespace memwall

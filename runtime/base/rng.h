@@ -17,7 +17,8 @@ using RandomBlock = std::array<uint32_t, 4>;
 
 // 128 random bits for block `block` of `stream` under the user's `seed`. `draw`: 0 for initial
 // values and dropout, from 1 for the signs of curvature.
-MEMWALL_HOST_DEVICE inline RandomBlock random_block(uint64_t seed, uint32_t stream, uint64_t block, uint32_t draw = 0) {
+MEMWALL_HOST_DEVICE inline RandomBlock random_block(uint64_t seed, uint32_t stream, uint64_t block,
+                                                    uint32_t draw = 0) {
   const r123::Philox4x32 philox;
   const r123::Philox4x32::ctr_type counter{
       {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), stream, draw}};
@@ -33,7 +34,8 @@ MEMWALL_HOST_DEVICE inline uint32_t random_bits(uint64_t seed, uint32_t stream, 
 }
 
 // -1 or 1: one bit of the block of 128 elements, whose definition kernels/signs.h states.
-MEMWALL_HOST_DEVICE inline double random_sign(uint64_t seed, uint32_t stream, uint64_t index, uint32_t draw) {
+MEMWALL_HOST_DEVICE inline double random_sign(uint64_t seed, uint32_t stream, uint64_t index,
+                                              uint32_t draw) {
   const uint32_t word = random_block(seed, stream, index / 128, draw)[index % 128 / 32];
   return (word >> (index % 32) & 1) != 0 ? -1.0 : 1.0;
 }

@@ -105,12 +105,16 @@ void add_plan(CLI::App& app, Options& o, Verb& chosen) {
   CLI::Option* cluster = verb->add_option("--cluster", o.plan.cluster,
                                           "also predict a step's seconds on this machine, e.g. "
                                           "configs/clusters/dgx-h100.textproto");
+  CLI::Option* target = verb->add_option("--target", o.plan.target,
+                                         "what the plan is for: cpu, sm_80, sm_90 or sm_100; "
+                                         "default as run.device says, CUDA being sm_90");
   CLI::Option* json = verb->add_flag("--json", o.plan.json, "print one JSON object");
   CLI::Option* dump = verb->add_flag("--dump", o.plan.dump, "print the whole plan, to be re-read");
   json->excludes(dump);
   CLI::Option* check =
       verb->add_option("--check", o.plan.check_file, "read such a dump and run the verifier on it");
   cluster->excludes(dump)->excludes(check);
+  target->excludes(check);
 }
 
 void add_simulate(CLI::App& app, Options& o, Verb& chosen) {

@@ -131,13 +131,13 @@ void GemmBench::run_kernel(const GemmCall& call) {
   const Tensor inputs[] = {{a_.bytes().data(), call.a, {}}, {b_.bytes().data(), call.b, {}}};
   const Tensor outputs[] = {{c_.bytes().data(), call.c, {}}};
   kernel_of(Op::kGemm)({.attributes = attributes,
-                         .inputs = inputs,
-                         .outputs = outputs,
-                         .accumulate = call.accumulate,
-                         .iteration = call.iteration,
-                         .unit = nullptr,
-                         .workspace = workspace_.bytes(),
-                         .threads = threads_});
+                        .inputs = inputs,
+                        .outputs = outputs,
+                        .accumulate = call.accumulate,
+                        .iteration = call.iteration,
+                        .unit = nullptr,
+                        .workspace = workspace_.bytes(),
+                        .threads = threads_});
 }
 
 void GemmBench::run_library(const GemmCall& call) {

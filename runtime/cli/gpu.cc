@@ -27,12 +27,23 @@ void check_target(const DeviceInfo& info) {
     if (info.target == target) return;
     built.append(built.empty() ? "" : ", ").append(target);
   }
-  throw InputError(fmt::format("GPU {} ({}) is of compute capability {}", info.index, info.name,
-                               info.target),
-                   kField, "this version makes plans for " + built);
+  throw InputError(
+      fmt::format("GPU {} ({}) is of compute capability {}", info.index, info.name, info.target),
+      kField, "this version makes plans for " + built);
 }
 
 }  // namespace
+
+std::string Gpu::text() const {
+  if (device == nullptr) return "";
+  const DeviceInfo& info = device->info();
+  return fmt::format("{}, {}, {}", info.name, info.target, info.versions);
+}
+
+std::vector<std::pair<std::string, int64_t>> Gpu::memory() const {
+  if (device == nullptr) return {};
+  return {{"gpu_context", context_bytes}, {"gpu_communicator", communicator_bytes}};
+}
 
 void settle_device(config::Config& config) {
   if (config.run().device() == config::Run::CPU) return;
@@ -46,16 +57,17 @@ void settle_device(config::Config& config) {
   }
 }
 
-Gpu open_gpu(Job& job) {
+Gpu open_gpu(const config::Precision& precision, Job& job) {
   Gpu gpu;
   run_together(job.comm(), [&] {
     const GpuModule& module = open_gpu_module();
     const int local = job.rank_on_host();
-    gpu.device = module.open(local % module.devices());
+    gpu.device = module.open(local % module.devices(), precision.tf32());
     gpu.kernel = module.kernels();
-    gpu.free_bytes_at_start = gpu.device->free_bytes();
+    gpu.context_bytes = gpu.device->info().bytes - gpu.device->free_bytes();
     check_target(gpu.device->info());
   });
+  gpu.free_bytes = gpu.device->free_bytes();
   const DeviceInfo& info = gpu.device->info();
   const std::vector<std::string> names = job.comm().gather_text(
       fmt::format("{} GPU {} ({}, {})", host_name(), info.index, info.name, info.target));
@@ -86,6 +98,7 @@ double gpu_gemm_flops(Gpu& gpu, DType dtype, Job& job) {
 
 void connect_gpus(Gpu& gpu, const Fabric& fabric, double timeout_seconds, Job& job) {
   if (job.ranks() == 1) return;
+  const int64_t before = gpu.device->free_bytes();
   run_together(job.comm(), [&] {
     if (fabric.transport == Transport::kNccl) {
       gpu.transfers = open_gpu_module().nccl(*gpu.device, job.comm(), timeout_seconds);
@@ -93,6 +106,7 @@ void connect_gpus(Gpu& gpu, const Fabric& fabric, double timeout_seconds, Job& j
       gpu.transfers = std::make_unique<StagedCommunicator>(*gpu.device, job.comm());
     }
   });
+  gpu.communicator_bytes = before - gpu.device->free_bytes();
 }
 
 }  // namespace memwall

@@ -16,8 +16,13 @@ struct Gpu {
   std::unique_ptr<Device> device;
   std::unique_ptr<Communicator> transfers;  // null with one rank
   Kernel (*kernel)(Op) = nullptr;
-  int64_t free_bytes_at_start = 0;
+  int64_t free_bytes = 0;     // when all ranks had opened theirs
+  int64_t context_bytes = 0;  // of its memory in use when it was opened: its context, and others
+  int64_t communicator_bytes = 0;
 
+  std::string text() const;  // name, target and versions; "" without one
+  // Memory outside the arena by name.
+  std::vector<std::pair<std::string, int64_t>> memory() const;
   Accelerator accelerator() const { return {device.get(), kernel, transfers.get()}; }
 };
 
@@ -27,7 +32,7 @@ void settle_device(config::Config& config);
 
 // Local rank r of a host takes GPU r % gpus. Collective, after the job is connected. Throws an
 // InputError where a configuration asks for what the GPUs cannot do. Prints who has which.
-Gpu open_gpu(Job& job);
+Gpu open_gpu(const config::Precision& precision, Job& job);
 
 // Hosting with this host's GPUs.
 Hosting hosting_with(const Gpu& gpu, Job& job);

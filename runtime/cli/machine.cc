@@ -90,7 +90,10 @@ Machine machine_of(const config::Cluster& cluster, const std::string& file) {
 CompileSettings compile_settings_on(const Machine& machine, const config::Config& config,
                                     int64_t ranks) {
   const int64_t a_node = topology_of(machine, ranks).ranks_a_node;
-  CompileSettings out = compile_settings(config, Hosting{ranks, a_node, a_node});
+  const Hosting hosting{ranks, a_node, a_node};
+  CompileSettings out = compile_settings(config, hosting);
+  // What NCCL does is predicted as our own rings and levels would do it.
+  if (on_gpu(config)) out.fabric = choose_fabric({}, hosting);
   if (!config.communication().has_cluster()) out.collectives.network = machine;
   return out;
 }

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "runtime/base/hash.h"
+#include "runtime/base/target.h"
 #include "runtime/cli/budget.h"
 #include "runtime/cli/machine.h"
 #include "runtime/cli/plan_text.h"
@@ -33,6 +34,21 @@ ExitCode check_dump(const std::string& path) {
   return ExitCode::kDone;
 }
 
+// One host; a target of --target in the place of run.device.
+Hosting hosting_for(const std::string& target, int64_t ranks, config::Config& config) {
+  Hosting hosting{ranks, ranks, ranks};
+  if (target.empty()) return hosting;
+  const bool gpu = backend_of(target) == Backend::kCuda;
+  config.mutable_run()->set_device(gpu ? config::Run::CUDA : config::Run::CPU);
+  if (gpu) {
+    hosting.gpu_target = target;
+  } else if (target != kCpuTarget) {
+    throw InputError("unknown target \"" + target + "\"", "--target",
+                     "allowed: cpu, sm_80, sm_90, sm_100");
+  }
+  return hosting;
+}
+
 }  // namespace
 
 ExitCode plan_verb(const PlanOptions& options) {
@@ -42,7 +58,8 @@ ExitCode plan_verb(const PlanOptions& options) {
 
   const GivenConfig given = load_config(options.config.path, options.config.overrides);
   validate(given, options.ranks, Purpose::kPlan);
-  const config::Config config = effective(given.config, options.ranks);
+  config::Config config = effective(given.config, options.ranks);
+  const Hosting hosting = hosting_for(options.target, options.ranks, config);
   const GptSpec spec = gpt_spec(config);
   std::optional<Machine> machine;
   if (!options.cluster.empty()) {
@@ -50,7 +67,7 @@ ExitCode plan_verb(const PlanOptions& options) {
   }
   const Plan plan =
       compile(Gpt2(spec), machine ? compile_settings_on(*machine, config, options.ranks)
-                                  : compile_settings(config, options.ranks));
+                                  : compile_settings(config, hosting));
   std::optional<Simulation> step;
   if (machine) step = simulate(plan, *machine);
   if (options.json) {

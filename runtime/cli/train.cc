@@ -10,9 +10,10 @@
 
 #include "comm/agree.h"
 #include "runtime/base/hash.h"
-#include "runtime/cli/gpu.h"
+#include "runtime/base/math.h"
 #include "runtime/cli/budget.h"
 #include "runtime/cli/environment.h"
+#include "runtime/cli/gpu.h"
 #include "runtime/cli/plan_text.h"
 #include "runtime/cli/rank_tables.h"
 #include "runtime/cli/run_folder.h"
@@ -97,8 +98,10 @@ std::string of_rank_0(Communicator& comm, Text text) {
   return comm.gather_text(mine)[0];
 }
 
-PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, const Hosting& hosting,
+PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, const Gpu& gpu,
                     Job& job) {
+  const Hosting hosting =
+      gpu.device != nullptr ? hosting_with(gpu, job) : hosting_of(job.session());
   Communicator& comm = job.comm();
   PreparedRun run;
   run.folder = agree_on_folder(comm, choose_folder(options, effective(given.config, comm.size())));
@@ -110,27 +113,33 @@ PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, const
     }
     if (run.resumes) refuse_other_ranks(run.folder, comm.size());
     run.config = run_config(run, given, comm.size());
-    run.plan = compile(Gpt2(gpt_spec(run.config)),
-                       compile_settings(run.config, hosting));
+    run.plan = compile(Gpt2(gpt_spec(run.config)), compile_settings(run.config, hosting));
   });
   const std::string fits = of_rank_0(comm, [&] {
     return what_would_fit(run.plan, run.config, {options.config, comm.size(), hosting});
   });
   run_together(comm, [&] {
     refuse_over_budget(run.plan, run.config, fits);
-    if (!on_gpu(run.config)) refuse_over_machine(run.plan, job.ranks_on_host());
+    if (gpu.device != nullptr) {
+      refuse_over_gpu(run.plan, gpu.free_bytes,
+                      ceil_div(job.ranks_on_host(), hosting.gpus_on_host));
+    } else {
+      refuse_over_machine(run.plan, job.ranks_on_host());
+    }
     run.data = open_dataset(dataset_spec(run.config, job.speaks()));
     if (run.resumes) refuse_other_checkpoint(run);
   });
   return run;
 }
 
-void check_ranks_agree(const PreparedRun& run, Communicator& comm) {
+void check_ranks_agree(const PreparedRun& run, const Gpu& gpu, Communicator& comm) {
   check_agreement(comm, {{"version of Memwall", MEMWALL_VERSION},
                          {"configuration", hash_hex(hash_text(to_text(run.config)))},
                          {"plan", hash_hex(plan_hash(run.plan))},
                          {"data", hash_hex(run.data.fingerprint)},
-                         {"CPU features", cpu_features()}});
+                         {"CPU features", cpu_features()},
+                         // Equal GPUs and libraries choose equal algorithms.
+                         {"GPU and its libraries", gpu.text()}});
 }
 
 // Whatever the run folder says of the run before its first step. Rank 0 writes.
@@ -226,11 +235,10 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
   }
   Communicator& comm = job.comm();
   Gpu gpu;
-  if (with_gpu) gpu = open_gpu(job);
-  const Hosting hosting = with_gpu ? hosting_with(gpu, job) : hosting_of(job.session());
+  if (with_gpu) gpu = open_gpu(given.config.precision(), job);
 
-  const PreparedRun run = prepare(options, given, hosting, job);
-  check_ranks_agree(run, comm);
+  const PreparedRun run = prepare(options, given, gpu, job);
+  check_ranks_agree(run, gpu, comm);
   job.outside().mark("plan_and_data", 0);
   std::unique_ptr<HuggingFaceFolder> source;
   run_together(comm, [&] { source = open_source(run); });
@@ -253,6 +261,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
   }
   TrainSettings settings = settings_of(run, options, job);
   settings.started = started;
+  settings.outside.device = gpu.memory();
   settings.peak_flops = peak_flops;
   const TrainResult result = train(*executor, run.data, settings,
                                    [&](Executor& fresh) { initialise(fresh, source.get()); });

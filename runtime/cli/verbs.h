@@ -29,6 +29,7 @@ struct PlanOptions {
   ConfigOptions config;
   std::string check_file;  // not "": only this dump is read and verified
   std::string cluster;     // "": no seconds
+  std::string target;      // "": as run.device says
   int64_t ranks = 0;
   bool json = false, dump = false;
 };

@@ -100,6 +100,9 @@ bool never_ends(const config::Config& c) {
 bool has_no_loss_scale(const config::Config& c) {
   return c.precision().mode() != config::Precision::FP16;
 }
+bool has_no_fp32_products_on_gpus(const config::Config& c) {
+  return c.precision().mode() != config::Precision::FP32 || c.run().device() != config::Run::CUDA;
+}
 bool starts_from_a_folder(const config::Config& c) {
   return c.model().has_init_from();
 }
@@ -132,7 +135,7 @@ constexpr std::string_view kAdaHessianOnly = "with an optimizer.kind other than 
 constexpr std::string_view kSelectiveOnly =
     "with an activation_checkpointing.policy other than SELECTIVE";
 constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
-constexpr std::array<NoEffect, 23> kNoEffects = {{
+constexpr std::array<NoEffect, 24> kNoEffects = {{
     {"model.init_seed", "with model.init_from", starts_from_a_folder},
     {"data.validation_tokens", "with data.text", reads_text},
     {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
@@ -147,6 +150,8 @@ constexpr std::array<NoEffect, 23> kNoEffects = {{
     {"schedule.min_learning_rate", "with schedule.kind CONSTANT", is_constant},
     {"schedule.decay_steps", "with schedule.kind CONSTANT", is_constant},
     {"schedule.decay_steps", "with schedule.kind INVERSE_SQRT", never_ends},
+    {"precision.tf32", "but with precision.mode FP32 and run.device CUDA",
+     has_no_fp32_products_on_gpus},
     {"precision.initial_loss_scale", kFp16Only, has_no_loss_scale},
     {"precision.growth_interval", kFp16Only, has_no_loss_scale},
     {"precision.backoff", kFp16Only, has_no_loss_scale},

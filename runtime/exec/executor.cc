@@ -38,8 +38,7 @@ Executor::Executor(const Plan& plan, Communicator& comm, int threads,
   check(comm.size() == 1 || transfers_.transport() == plan.fabric.transport,
         "the plan was made for another transport");
   if (device_ == nullptr) return;
-  check(plan.target == device_->info().target, "the plan was made for another target",
-        plan.target);
+  check(plan.target == device_->info().target, "the plan was made for another target", plan.target);
   const int64_t before = device_->free_bytes();
   memory_ = device_->allocate(round_up(plan.arena_bytes, plan.page_bytes));
   device_free_bytes_ = device_->free_bytes();
@@ -148,7 +147,7 @@ Ticket Executor::start_transfer(const Step& step) {
       return transfers_.all_gather(in.data, out.data, step.inputs[0].bytes, step.algorithm);
     case Op::kReduceScatter:
       return transfers_.reduce_scatter(in.data, out.data, out.elements(), out.dtype, receive,
-                                  step.algorithm);
+                                       step.algorithm);
     case Op::kAllReduce:
       check(in.data == out.data, "an all-reduce is in place", step.name);
       return transfers_.all_reduce(out.as<double>(), out.elements(), receive);

@@ -4,8 +4,8 @@
 #include <memory>
 
 #include "comm/communicator.h"
-#include "runtime/base/device.h"
 #include "memory/arena.h"
+#include "runtime/base/device.h"
 #include "runtime/kernels/kernel.h"
 #include "runtime/plan/plan.h"
 
@@ -54,8 +54,9 @@ class Executor {
   // transfers included, is complete; on an accelerator, when it is queued: `fetch` waits for it.
   void run(const Program& program, int64_t micro_step = 0);
 
-  // The storage of a slot in this rank's arena. On an accelerator that is a copy on the host: `fetch`
-  // brings it up to date, and `send` sends it. Pages of it that are never touched take no memory.
+  // The storage of a slot in this rank's arena. On an accelerator that is a copy on the host:
+  // `fetch` brings it up to date, and `send` sends it. Pages of it that are never touched take no
+  // memory.
   Tensor slot(const Slot& slot) const;
   // Where an operand of a program's own step lies in this rank's arena, likewise.
   Tensor operand(const Operand& operand) const { return resolve(operand, 0, arena_.data()); }

@@ -46,7 +46,8 @@ MEMWALL_HOST_DEVICE AdaHessianFactors<C> adahessian_factors(const UnitAttributes
 
 // sqrt(s)^k, in double precision but for k = 1.
 template <class C, int N>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<C, N> root_power(const Pack<C, N>& s, double k) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<C, N> root_power(const Pack<C, N>& s,
+                                                                        double k) {
   if (k == 1.0) return sqrt(s);
   C lanes[N];
   store(lanes, s);

@@ -16,7 +16,7 @@ struct AdamWFactors {
   C step;              // rate / (1 - beta1^t)
   C root_correction2;  // sqrt(1 - beta2^t)
   C epsilon;
-  C keep;  // 1 - rate * weight decay, or 1 where there is none
+  C keep;     // 1 - rate * weight decay, or 1 where there is none
   bool skip;  // leaves parameters and moments as they are
 };
 

@@ -43,13 +43,15 @@ struct Dual {
   V v, d;
 
   Dual() = default;
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Dual(const V& value, const V& tangent) : v(value), d(tangent) {}
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Dual(const V& value, const V& tangent)
+      : v(value), d(tangent) {}
   template <ConstantFor<V> A>
   [[gnu::always_inline]] MEMWALL_HOST_DEVICE Dual(const A& constant)  // NOLINT: its tangent is zero
       : v(constant), d(0) {}
   template <class A>
   requires(!std::same_as<A, V> && std::convertible_to<A, V>)
-      [[gnu::always_inline]] MEMWALL_HOST_DEVICE Dual(const Dual<A>& scalar)  // NOLINT: it stands for all lanes
+      [[gnu::always_inline]] MEMWALL_HOST_DEVICE
+      Dual(const Dual<A>& scalar)  // NOLINT: it stands for all lanes
       : v(scalar.v), d(scalar.d) {}
 
   [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator+(const Dual& a, const Dual& b) {
@@ -65,7 +67,9 @@ struct Dual {
     const V ratio = a.v / b.v;
     return {ratio, fused(-ratio, b.d, a.d) / b.v};
   }
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator-(const Dual& a) { return {-a.v, -a.d}; }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE friend Dual operator-(const Dual& a) {
+    return {-a.v, -a.d};
+  }
 
   // With constants.
   template <ConstantFor<V> A>
@@ -110,7 +114,8 @@ struct Dual {
 };
 
 template <class V>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> fma(const Dual<V>& a, const Dual<V>& b, const Dual<V>& c) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> fma(const Dual<V>& a, const Dual<V>& b,
+                                                              const Dual<V>& c) {
   using std::fma;
   return {fma(a.v, b.v, c.v), fma(a.d, b.v, fma(a.v, b.d, c.d))};
 }
@@ -145,8 +150,10 @@ template <class V>
 
 // The order is that of the values.
 template <class V>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> where_less(const Dual<V>& a, const Dual<V>& b,
-                                                 const Dual<V>& x, const Dual<V>& y) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> where_less(const Dual<V>& a,
+                                                                     const Dual<V>& b,
+                                                                     const Dual<V>& x,
+                                                                     const Dual<V>& y) {
   return {where_less(a.v, b.v, x.v, y.v), where_less(a.v, b.v, x.d, y.d)};
 }
 
@@ -156,18 +163,19 @@ template <class V>
   return a.v;
 }
 template <class T, int N>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<Pack<T, N>> first_lanes(const Dual<Pack<T, N>>& x, int count,
-                                                           const Dual<T>& fill) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<Pack<T, N>> first_lanes(
+    const Dual<Pack<T, N>>& x, int count, const Dual<T>& fill) {
   return {first_lanes(x.v, count, fill.v), first_lanes(x.d, count, fill.d)};
 }
 template <class Combine, class V>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> combine_packs(const Combine& combine, const Dual<V>& x,
-                                                    const Dual<V>& y) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<V> combine_packs(const Combine& combine,
+                                                                        const Dual<V>& x,
+                                                                        const Dual<V>& y) {
   return {combine_packs(combine, x.v, y.v), combine_packs(combine, x.d, y.d)};
 }
 template <class T, class Combine>
 [[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Dual<T> combine_lanes(const Dual<Pack<T>>& x,
-                                                    const Combine& combine) {
+                                                                        const Combine& combine) {
   return {combine_lanes(x.v, combine), combine_lanes(x.d, combine)};
 }
 
@@ -193,7 +201,8 @@ struct DualOutput {
   Output<S, C> value, tangent;
 
   template <class At>
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void store(At at, const Dual<Pack<C, At::kSize>>& x) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void store(At at,
+                                                        const Dual<Pack<C, At::kSize>>& x) const {
     value.store(at, x.v);
     tangent.store(at, x.d);
   }

@@ -9,8 +9,8 @@ inline constexpr int64_t kTile = 4096;  // elements
 
 // f(at) over tile `row` of `count` elements.
 template <class Team, class F>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline void each_of_tile(Team& team, int64_t row, int64_t count,
-                                                const F& f) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline void each_of_tile(Team& team, int64_t row,
+                                                                    int64_t count, const F& f) {
   team.template each<4 * kLanes>(row * kTile, std::min(count, (row + 1) * kTile), f);
 }
 

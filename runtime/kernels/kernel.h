@@ -47,8 +47,9 @@ struct KernelCall {
 
 using Kernel = void (*)(const KernelCall&);
 
-// The kernel of an op for the target that this is compiled for; nullptr where the executor itself moves data (collectives, chunked) or
-// there is nothing to do (views). Kernels throw only on broken preconditions.
+// The kernel of an op for the target that this is compiled for; nullptr where the executor itself
+// moves data (collectives, chunked) or there is nothing to do (views). Kernels throw only on broken
+// preconditions.
 Kernel kernel_of(Op op);
 
 }  // namespace memwall

@@ -27,7 +27,8 @@ struct Pack {
   Register part[kRegisters];
 
   Pack() = default;
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Pack(T value) {  // NOLINT: a scalar stands for all lanes
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Pack(
+      T value) {  // NOLINT: a scalar stands for all lanes
     for (int i = 0; i < kRegisters; ++i) part[i] = Register{} + value;
   }
 
@@ -55,14 +56,15 @@ struct Pack {
 
  private:
   template <size_t... I, class F, class... Packs>
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE static Pack zip_at(std::index_sequence<I...>, const F& f,
-                                            const Packs&... packs) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE static Pack zip_at(std::index_sequence<I...>,
+                                                                const F& f, const Packs&... packs) {
     Pack out;
     ((out.part[I] = one<I>(f, packs...)), ...);
     return out;
   }
   template <size_t I, class F, class... Packs>
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE static Register one(const F& f, const Packs&... packs) {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE static Register one(const F& f,
+                                                                 const Packs&... packs) {
     return f(packs.part[I]...);
   }
 };
@@ -90,23 +92,28 @@ template <class T, int N>
 
 // Where a < b: x, else y (also where either is not a number).
 template <class T, int N>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> where_less(const Pack<T, N>& a, const Pack<T, N>& b,
-                                                    const Pack<T, N>& x, const Pack<T, N>& y) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> where_less(const Pack<T, N>& a,
+                                                                        const Pack<T, N>& b,
+                                                                        const Pack<T, N>& x,
+                                                                        const Pack<T, N>& y) {
   using Register = typename Pack<T, N>::Register;
   return Pack<T, N>::zip(
       [](Register p, Register q, Register v, Register w) { return p < q ? v : w; }, a, b, x, y);
 }
 
 template <class T, int N>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> where_equal(const Pack<T, N>& a, const Pack<T, N>& b,
-                                                     const Pack<T, N>& x, const Pack<T, N>& y) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> where_equal(const Pack<T, N>& a,
+                                                                         const Pack<T, N>& b,
+                                                                         const Pack<T, N>& x,
+                                                                         const Pack<T, N>& y) {
   using Register = typename Pack<T, N>::Register;
   return Pack<T, N>::zip(
       [](Register p, Register q, Register v, Register w) { return p == q ? v : w; }, a, b, x, y);
 }
 
 template <class T, int N>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> max(const Pack<T, N>& a, const Pack<T, N>& b) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> max(const Pack<T, N>& a,
+                                                                 const Pack<T, N>& b) {
   return where_less(a, b, b, a);
 }
 
@@ -128,7 +135,8 @@ template <class T, int N>
 
 // The first `count` lanes of `x`, `fill` in the others.
 template <class T, int N>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> first_lanes(const Pack<T, N>& x, int count, T fill) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> first_lanes(const Pack<T, N>& x,
+                                                                         int count, T fill) {
   return where_less(lane_numbers<T, N>(), Pack<T, N>(static_cast<T>(count)), x, Pack<T, N>(fill));
 }
 
@@ -146,8 +154,9 @@ struct Larger {
 };
 
 template <class T, int N, class Combine>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> combine_packs(const Combine& combine, const Pack<T, N>& x,
-                                                       const Pack<T, N>& y) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> combine_packs(const Combine& combine,
+                                                                           const Pack<T, N>& x,
+                                                                           const Pack<T, N>& y) {
   using Register = typename Pack<T, N>::Register;
   return Pack<T, N>::zip([&](Register p, Register q) -> Register { return combine(p, q); }, x, y);
 }

@@ -15,7 +15,8 @@ using CounterWords = Pack<uint64_t>::Register;
 inline constexpr int kBlocksInRegister = Pack<uint64_t>::kRegisterLanes;
 
 // The products of the lower halves.
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline CounterWords multiply_low(CounterWords a, CounterWords b) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline CounterWords multiply_low(CounterWords a,
+                                                                            CounterWords b) {
   if constexpr (kRegisterBytes == 64) {
     return bit_pattern<CounterWords>(
         _mm512_maskz_mul_epu32(0xff, bit_pattern<__m512i>(a), bit_pattern<__m512i>(b)));
@@ -26,8 +27,10 @@ inline constexpr int kBlocksInRegister = Pack<uint64_t>::kRegisterLanes;
 
 // Words 0 ... 3 of each block, one block after the other, from pairs of words.
 template <size_t... I>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline void store_blocks(std::index_sequence<I...>, CounterWords words01,
-                                                CounterWords words23, uint32_t* bits) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline void store_blocks(std::index_sequence<I...>,
+                                                                    CounterWords words01,
+                                                                    CounterWords words23,
+                                                                    uint32_t* bits) {
   constexpr size_t kCount = kBlocksInRegister;
   const CounterWords first =
       __builtin_shufflevector(words01, words23, (I / 2 + (I % 2) * kCount)...);

@@ -40,8 +40,8 @@ struct WholeColumns {
         begin, std::min(kernel.width, begin + kColumnTile), [&](auto at) {
           auto total = sum_of_block(kernel, batch, 0, 0, at);
           for (int64_t block = 0; block < rows; block += kRowBlock) {
-            total = total +
-                    sum_of_block(kernel, batch, block, std::min(rows, block + kRowBlock), at);
+            total =
+                total + sum_of_block(kernel, batch, block, std::min(rows, block + kRowBlock), at);
           }
           out.store(at, total);
         });
@@ -62,8 +62,8 @@ struct ColumnBlocks {
     const int64_t batch = row / tiles / blocks, first = block * kRowBlock;
     const auto out = partials.from((batch * blocks + block) * kernel.width);
     team.each(begin, std::min(kernel.width, begin + kColumnTile), [&](auto at) {
-      out.store(at, sum_of_block(kernel, batch, first, std::min(kernel.rows, first + kRowBlock),
-                                 at));
+      out.store(at,
+                sum_of_block(kernel, batch, first, std::min(kernel.rows, first + kRowBlock), at));
     });
   }
 };
@@ -114,7 +114,9 @@ struct BlockSum {
   Input<T, double> x;
   int64_t part_count;
 
-  MEMWALL_HOST_DEVICE int64_t blocks_of_part() const { return (part_count + kSumBlock - 1) / kSumBlock; }
+  MEMWALL_HOST_DEVICE int64_t blocks_of_part() const {
+    return (part_count + kSumBlock - 1) / kSumBlock;
+  }
 
   template <class Team>
   MEMWALL_HOST_DEVICE double sum(Team& team, int64_t row) const {

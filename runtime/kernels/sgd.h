@@ -12,7 +12,7 @@ struct SgdFactors {
   C grad_scale;
   C momentum;
   C rate;
-  C decay;  // weight decay, or 0 where there is none
+  C decay;    // weight decay, or 0 where there is none
   bool skip;  // leaves parameters and momentum as they are
 };
 

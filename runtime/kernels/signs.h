@@ -63,8 +63,9 @@ inline void draw_signs(const SignSource& source, int64_t first, T magnitude, T (
 
 // f(first, count, z) for the signs of tile `row` of a run that begins with its tensor.
 template <class T, class F>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline void each_signs(const SignSource& source, int64_t row, int64_t count,
-                                              T magnitude, const F& f) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline void each_signs(const SignSource& source,
+                                                                  int64_t row, int64_t count,
+                                                                  T magnitude, const F& f) {
   const int64_t end = std::min(count, (row + 1) * kTile);
   for (int64_t first = row * kTile; first < end; first += kSignsDrawn) {
     alignas(64) T z[kSignsDrawn];

@@ -13,7 +13,9 @@ struct CausalBlock {
   int64_t first_query, block_end;
   int64_t width;
 
-  MEMWALL_HOST_DEVICE int64_t visible(int64_t row) const { return std::min(first_query + row % rows + 1, width); }
+  MEMWALL_HOST_DEVICE int64_t visible(int64_t row) const {
+    return std::min(first_query + row % rows + 1, width);
+  }
 };
 
 template <class T, class C, class Views = ValueViews>

@@ -11,7 +11,8 @@
 namespace memwall {
 
 template <class T, class Team>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline double sum_of_magnitudes(Team& team, const T* d, int64_t count) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline double sum_of_magnitudes(Team& team, const T* d,
+                                                                           int64_t count) {
   const Input<T, double> in{d};
   return team.sum(count, [&](auto at) { return abs(in(at)); });
 }

@@ -58,8 +58,12 @@ struct Input {
   [[gnu::always_inline]] MEMWALL_HOST_DEVICE Pack<C> operator()(Part at) const {
     return load_first<C, kLanes>(data + at.first, at.count);
   }
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE C scalar(int64_t i) const { return static_cast<C>(data[i]); }
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Input from(int64_t offset) const { return {data + offset}; }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE C scalar(int64_t i) const {
+    return static_cast<C>(data[i]);
+  }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Input from(int64_t offset) const {
+    return {data + offset};
+  }
 };
 
 // A buffer of S that results are written to, or added to.
@@ -69,7 +73,8 @@ struct Output {
   bool accumulate = false;
 
   template <int N>
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void store(Whole<N> at, std::type_identity_t<Pack<C, N>> x) const {
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void store(Whole<N> at,
+                                                        std::type_identity_t<Pack<C, N>> x) const {
     if (accumulate) x = load<C, N>(data + at.first) + x;
     memwall::store(data + at.first, x);
   }
@@ -77,8 +82,12 @@ struct Output {
     if (accumulate) x = load_first<C, kLanes>(data + at.first, at.count) + x;
     store_first(data + at.first, x, at.count);
   }
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void set(int64_t i, C x) const { data[i] = static_cast<S>(x); }
-  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Output from(int64_t offset) const { return {data + offset, accumulate}; }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE void set(int64_t i, C x) const {
+    data[i] = static_cast<S>(x);
+  }
+  [[gnu::always_inline]] MEMWALL_HOST_DEVICE Output from(int64_t offset) const {
+    return {data + offset, accumulate};
+  }
   // To read again what was stored.
   [[gnu::always_inline]] MEMWALL_HOST_DEVICE Input<S, C> stored() const { return {data}; }
 };

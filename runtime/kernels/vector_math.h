@@ -23,8 +23,9 @@ struct ExpTables<float> {
   static constexpr float kSmallest = -87.33654f;  // and normal from here on
   static constexpr float kTanhOne = 10.0f;        // tanh rounds to 1 from here on
   // P, from the highest power down: Cephes, expf.c (Moshier).
-  static constexpr std::array<float, 6> kPolynomial = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
-                                          4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+  static constexpr std::array<float, 6> kPolynomial = {1.9875691500e-4f, 1.3981999507e-3f,
+                                                       8.3334519073e-3f, 4.1665795894e-2f,
+                                                       1.6666665459e-1f, 5.0000001201e-1f};
 };
 
 template <>
@@ -62,8 +63,8 @@ template <class T, int N>
 
 // x * 2^n, n as in ReducedExp; exact where the result is a normal number.
 template <class T, int N>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> scale_by_power(const Pack<T, N>& x,
-                                                        const Pack<T, N>& shifted) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<T, N> scale_by_power(
+    const Pack<T, N>& x, const Pack<T, N>& shifted) {
   using Register = typename Pack<T, N>::Register;
   using Bits = Vector<BitsOf<T>, Pack<T, N>::kRegisterLanes>;
   return Pack<T, N>::zip(
@@ -151,7 +152,8 @@ template <int N>
 
 // x^a for x >= 0 and 0 < a <= 1, to about |a ln x| units in the last place.
 template <int N>
-[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<double, N> power(const Pack<double, N>& x, double a) {
+[[gnu::always_inline]] MEMWALL_HOST_DEVICE inline Pack<double, N> power(const Pack<double, N>& x,
+                                                                        double a) {
   using P = Pack<double, N>;
   const P y = exp(log(x) * a);
   const P finite = where_less(x, P(std::numeric_limits<double>::infinity()), y, x);

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <array>
 
-#include "runtime/base/target.h"
 #include "runtime/base/averaging.h"
+#include "runtime/base/target.h"
 #include "runtime/graph/rewrite.h"
 #include "runtime/passes/evict.h"
 #include "runtime/passes/place.h"

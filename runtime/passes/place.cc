@@ -282,8 +282,9 @@ class Placer {
     if (node.op == Op::kChunked) {
       step.body = static_cast<int32_t>(program_.bodies.size());
       std::get<ChunkedAttributes>(step.attributes).body = step.body;
-      program_.bodies.push_back(instantiate_body(node, bodies_.placed(graph_, node, backend_of(plan_.target)), step.inputs,
-                                                 step.outputs, step.workspace, plan_));
+      program_.bodies.push_back(
+          instantiate_body(node, bodies_.placed(graph_, node, backend_of(plan_.target)),
+                           step.inputs, step.outputs, step.workspace, plan_));
       step.dram_bytes = 0;
       for (const Step& inner : program_.bodies.back().steps) step.dram_bytes += inner.dram_bytes;
     }

@@ -64,8 +64,7 @@ PlacedBody place_body(const Graph& graph, const Node& chunked, const std::vector
     const int64_t bytes = workspace_of(placed.graph, node, backend);
     if (bytes < 0) continue;
     scratch_of[i] = static_cast<int32_t>(intervals.size());
-    intervals.push_back(
-        {bytes, static_cast<int32_t>(i), static_cast<int32_t>(i)});
+    intervals.push_back({bytes, static_cast<int32_t>(i), static_cast<int32_t>(i)});
   }
   const Placed where = place_intervals(intervals, kArenaAlignment);
   placed.workspace_bytes = where.bytes;
@@ -182,7 +181,8 @@ class BodyOperands {
 const PlacedBody& BodyPlacer::placed(const Graph& graph, const Node& chunked, Backend backend) {
   std::vector<char> adds = accumulating_results(chunked);
   auto [entry, fresh] = cache_.try_emplace({chunked.body.get(), adds});
-  if (fresh) entry->second = std::make_unique<PlacedBody>(place_body(graph, chunked, adds, backend));
+  if (fresh)
+    entry->second = std::make_unique<PlacedBody>(place_body(graph, chunked, adds, backend));
   return *entry->second;
 }
 

@@ -5,9 +5,9 @@
 #include <memory>
 #include <utility>
 
+#include "runtime/base/target.h"
 #include "runtime/graph/graph.h"
 #include "runtime/passes/storage.h"
-#include "runtime/base/target.h"
 #include "runtime/plan/plan.h"
 
 namespace memwall {

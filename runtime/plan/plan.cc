@@ -1,6 +1,6 @@
+#include "runtime/plan/plan.h"
 #include "runtime/base/math.h"
 #include "runtime/base/target.h"
-#include "runtime/plan/plan.h"
 
 #include <algorithm>
 

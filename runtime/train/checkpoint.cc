@@ -78,8 +78,7 @@ Tensor shard_in_arena(const Executor& executor, const Slot& slot) {
 }
 
 std::span<std::byte> bytes_of(const Tensor& tensor) {
-  return {tensor.as<std::byte>(),
-          static_cast<size_t>(tensor.elements() * size_of(tensor.dtype))};
+  return {tensor.as<std::byte>(), static_cast<size_t>(tensor.elements() * size_of(tensor.dtype))};
 }
 
 template <class F>  // f(unit, section)
@@ -157,8 +156,8 @@ checkpoint::RankFile write_rank_file(const std::string& folder, const Executor& 
   file.reserve(layout.file_bytes());
   std::vector<uint64_t> table(layout.sections());
   each_section(executor.plan(), [&](size_t unit, size_t section) {
-    const auto shard =
-        bytes_of(executor.fetch(shard_in_arena(executor, saved_slot(executor.plan(), unit, section))));
+    const auto shard = bytes_of(
+        executor.fetch(shard_in_arena(executor, saved_slot(executor.plan(), unit, section))));
     const size_t index = layout.index(unit, section);
     check(static_cast<int64_t>(shard.size()) == layout.bytes(index), "a shard of another size");
     table[index] = hash_bytes(shard.data(), shard.size());

@@ -135,6 +135,7 @@ Json measured_memory_json(const Executor& executor, const OutsideMemory& outside
   lines["other"] = other;
   if (executor.device() != nullptr) {
     lines["copies_of_slots"] = resident;
+    for (const auto& [name, bytes] : outside.device) lines[name] = bytes;
     lines["gpu_libraries"] = executor.device_growth_bytes();
   }
   return {{"peak", executor.device() != nullptr ? executor.device_arena_bytes() : resident},

@@ -36,6 +36,7 @@ struct OutsideMemory {
   int64_t baseline_bytes = 0;  // anonymous resident memory after MPI_Init
   int64_t windows_mapped = 0;  // shared resident memory that the communicator added
   std::vector<std::pair<std::string, int64_t>> growth;
+  std::vector<std::pair<std::string, int64_t>> device;  // of a GPU's memory, by name
 
   // Pass the resident bytes of the arena, 0 before there is one.
   void mark(const std::string& line, int64_t arena_resident_bytes);

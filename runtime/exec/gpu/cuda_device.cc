@@ -30,7 +30,7 @@ DeviceInfo describe(int index) {
 
 }  // namespace
 
-CudaDevice::CudaDevice(int index) : events_(kMarks, nullptr) {
+CudaDevice::CudaDevice(int index, bool tf32) : events_(kMarks, nullptr) {
   check_cuda(cudaSetDevice(index), "cudaSetDevice");
   info_ = describe(index);
   int least = 0, greatest = 0;
@@ -45,6 +45,7 @@ CudaDevice::CudaDevice(int index) : events_(kMarks, nullptr) {
   check_cublas(cublasLtCreate(&context_.blas), "cublasLtCreate");
   context_.stream = stream(Queue::kCompute);
   context_.products = make_gemm_cache();
+  context_.tf32 = tf32;
 }
 
 CudaDevice::~CudaDevice() {
@@ -97,9 +98,9 @@ int64_t CudaDevice::free_bytes() const {
 
 void CudaDevice::copy(Queue queue, void* to, const void* from, int64_t bytes) {
   if (bytes == 0 || to == from) return;
-  check_cuda(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault,
-                             stream(queue)),
-             "cudaMemcpyAsync");
+  check_cuda(
+      cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, stream(queue)),
+      "cudaMemcpyAsync");
 }
 
 void CudaDevice::fill(Queue queue, void* to, uint8_t byte, int64_t bytes) {

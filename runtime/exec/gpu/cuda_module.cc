@@ -25,8 +25,8 @@ class CudaModule final : public GpuModule {
     return count;
   }
 
-  std::unique_ptr<Device> open(int index) const override {
-    return std::make_unique<CudaDevice>(index);
+  std::unique_ptr<Device> open(int index, bool tf32) const override {
+    return std::make_unique<CudaDevice>(index, tf32);
   }
 
   Kernel (*kernels() const)(Op) override { return &kernel_of; }

@@ -19,7 +19,8 @@ class GpuModule {
   // missing or too old.
   virtual int devices() const = 0;
   // Throws an Error where there is no such GPU, or none that the module has code for.
-  virtual std::unique_ptr<Device> open(int index) const = 0;
+  // `tf32`: FP32 products may round their operands to TF32.
+  virtual std::unique_ptr<Device> open(int index, bool tf32 = false) const = 0;
   // kernel_of (kernels/kernel.h) of the GPU.
   virtual Kernel (*kernels() const)(Op) = 0;
   // FLOP/s of large products of `dtype`, measured for about 0.1 s. Takes a GiB for the while.

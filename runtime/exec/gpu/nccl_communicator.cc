@@ -46,9 +46,9 @@ class NcclCommunicator final : public Communicator {
 
   Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes, Algorithm) override {
     follow_compute();
-    check_nccl(ncclAllGather(shard, whole, static_cast<size_t>(shard_bytes), ncclInt8, comm_,
-                             stream()),
-               "ncclAllGather");
+    check_nccl(
+        ncclAllGather(shard, whole, static_cast<size_t>(shard_bytes), ncclInt8, comm_, stream()),
+        "ncclAllGather");
     return count(Collective::kAllGather, size() * shard_bytes,
                  all_gather_wire_bytes(size(), shard_bytes));
   }

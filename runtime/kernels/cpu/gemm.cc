@@ -112,18 +112,18 @@ struct Product {
 void multiply_step(const Product& p, const Tile& tile, int64_t depth, const Matrix& a,
                    const Matrix& b, const Matrix& c, bool add) {
   cpu::sgemm({.transpose_a = p.a.layout.transpose,
-         .transpose_b = p.b.layout.transpose,
-         .m = tile.rows,
-         .n = tile.columns,
-         .k = depth,
-         .alpha = static_cast<float>(p.g.alpha),
-         .a = a.data,
-         .lda = a.leading,
-         .b = b.data,
-         .ldb = b.leading,
-         .beta = add ? 1.0f : 0.0f,
-         .c = c.data,
-         .ldc = c.leading});
+              .transpose_b = p.b.layout.transpose,
+              .m = tile.rows,
+              .n = tile.columns,
+              .k = depth,
+              .alpha = static_cast<float>(p.g.alpha),
+              .a = a.data,
+              .lda = a.leading,
+              .b = b.data,
+              .ldb = b.leading,
+              .beta = add ? 1.0f : 0.0f,
+              .c = c.data,
+              .ldc = c.leading});
 }
 
 // A tile of c, of one batch, or summed over all batches from the tile's on. Sums stay in FP32.

@@ -18,6 +18,7 @@ struct Context {
   cudaStream_t stream = nullptr;
   cublasLtHandle_t blas = nullptr;
   std::shared_ptr<GemmCache> products;
+  bool tf32 = false;  // of FP32 operands
 };
 
 inline Context& context_of(const KernelCall& call) {

@@ -73,7 +73,9 @@ struct DeviceTeam : Reductions<DeviceTeam<kThreads>> {
   }
 
  private:
-  __device__ static int thread() { return static_cast<int>(threadIdx.x) % kThreads; }
+  __device__ static int thread() {
+    return static_cast<int>(threadIdx.x) % kThreads;
+  }
 };
 
 }  // namespace memwall::cuda

@@ -1,5 +1,5 @@
 // c = alpha a b (+ c) by cuBLASLt. 16-bit operands use tensor cores and are added in FP32; FP32
-// products are of FP32 arithmetic, never TF32.
+// products are of FP32 arithmetic, or of TF32 where the configuration says so.
 //
 // cuBLASLt stores matrices by columns: c by rows is its c^T = b^T a^T. The algorithm is its first
 // proposal for the shape, strides and types of the product; the workspace is the plan's.
@@ -35,6 +35,7 @@ struct Side {
 struct Key {
   Side left, right, result;
   int64_t m, n, k, batch;
+  bool tf32;
   auto operator<=>(const Key&) const = default;
 };
 
@@ -72,9 +73,10 @@ class PreparedProduct {
   PreparedProduct(cublasLtHandle_t blas, const Key& key)
       : left_(key.left, key.batch), right_(key.right, key.batch), result_(key.result, key.batch) {
     const bool wide = key.result.dtype == DType::kF64;
-    check_cublas(cublasLtMatmulDescCreate(&product_,
-                                          wide ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
-                                          wide ? CUDA_R_64F : CUDA_R_32F),
+    const cublasComputeType_t arithmetic = wide       ? CUBLAS_COMPUTE_64F
+                                           : key.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                      : CUBLAS_COMPUTE_32F;
+    check_cublas(cublasLtMatmulDescCreate(&product_, arithmetic, wide ? CUDA_R_64F : CUDA_R_32F),
                  "cublasLtMatmulDescCreate");
     set(CUBLASLT_MATMUL_DESC_TRANSA, key.left.transpose);
     set(CUBLASLT_MATMUL_DESC_TRANSB, key.right.transpose);
@@ -112,8 +114,7 @@ class PreparedProduct {
     // What strides alone guarantee: the choice must not depend on where an operand lies.
     const auto alignment = [](const Side& side) {
       const int64_t step = side.leading | side.batch_stride;
-      return static_cast<uint32_t>(step * size_of(side.dtype) % 16 == 0 ? 16
-                                                                        : size_of(side.dtype));
+      return static_cast<uint32_t>(step * size_of(side.dtype) % 16 == 0 ? 16 : size_of(side.dtype));
     };
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(key.left));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(key.right));
@@ -203,7 +204,8 @@ void multiply(const KernelCall& call, const GemmAttributes& g, const Tensor& a, 
           .m = g.m,
           .n = g.n,
           .k = g.k,
-          .batch = sums_batch ? 1 : g.batch};
+          .batch = sums_batch ? 1 : g.batch,
+          .tf32 = context.tf32 && a.dtype == DType::kF32};
   check(!key.result.transpose, "gemm: a result that is stored by columns");
   const auto& product = context.products->of(context.blas, key);
   const auto at = [](const Tensor& t, int64_t elements) {

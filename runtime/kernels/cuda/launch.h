@@ -23,8 +23,8 @@
 namespace memwall {
 namespace cuda {
 
-inline constexpr int kTileThreads = 256;  // of a block that computes tiles or long rows
-inline constexpr int kRowWarps = 4;       // of a block whose warps compute a row each
+inline constexpr int kTileThreads = 256;        // of a block that computes tiles or long rows
+inline constexpr int kRowWarps = 4;             // of a block whose warps compute a row each
 inline constexpr int64_t kWarpElements = 1024;  // the longest rows that a warp computes
 
 // Teams of kTeam threads, in blocks of kBlock. A warp's teams take no barriers of the block.
@@ -57,10 +57,9 @@ void start(const KernelCall& call, int64_t rows, const Kernel& kernel) {
   constexpr int64_t kMostBlocks = 0x7fffffff;
   if (rows <= 0) return;
   const auto function = &run<Kernel, kTeam, kBlock>;
-  static const bool registered =
-      (imitated::register_kernel(reinterpret_cast<const void*>(function),
-                                 &bind_imitation<Kernel, kTeam>),
-       true);
+  static const bool registered = (imitated::register_kernel(reinterpret_cast<const void*>(function),
+                                                            &bind_imitation<Kernel, kTeam>),
+                                  true);
   static_cast<void>(registered);
   const int64_t blocks = ceil_div(rows, int64_t{kBlock / kTeam});
   const auto grid = static_cast<unsigned>(std::min(blocks, kMostBlocks));

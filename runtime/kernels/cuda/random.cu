@@ -29,7 +29,7 @@ struct DropoutElements {
     const auto in = x.from(row * width);
     const auto out = y.from(row * width);
     team.each(0, width, [&](auto at) {
-      auto v = in(at) * scale;
+      auto v = in(at)*scale;
       const uint64_t element = first + static_cast<uint64_t>(at.first);
       RandomBlock bits = random_block(seed, site, element / 4);
       for (int i = 0; i < kLanes; ++i) {
@@ -137,10 +137,9 @@ void sign_product(const KernelCall& call) {
     using C = Accumulator<T>;
     launch_runs(call, range_of(call, call.outputs[0]),
                 [&](int64_t begin, int64_t end, const Segment* segment) {
-                  return SignProductElements<Out, T, C>{input<T>(call, 0).from(begin),
-                                                        output<Out>(call).from(begin),
-                                                        signs_of(call, scalars, segment),
-                                                        end - begin};
+                  return SignProductElements<Out, T, C>{
+                      input<T>(call, 0).from(begin), output<Out>(call).from(begin),
+                      signs_of(call, scalars, segment), end - begin};
                 });
   });
 }

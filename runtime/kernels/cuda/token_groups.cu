@@ -43,9 +43,8 @@ struct NoTokens {
 
   template <class Team>
   MEMWALL_HOST_DEVICE void operator()(Team& team, int64_t row) const {
-    each_of_tile(team, row, count, [&](auto at) {
-      Output<int32_t, float>{groups}.store(at, 0.0f);
-    });
+    each_of_tile(team, row, count,
+                 [&](auto at) { Output<int32_t, float>{groups}.store(at, 0.0f); });
   }
 };
 
@@ -60,8 +59,8 @@ TokenGroups group_tokens(const KernelCall& call, int64_t tokens, int64_t table_r
   int32_t* const ends = begins + table_rows;
   int32_t* const positions = ends + table_rows;
   launch_tiles(call, 2 * table_rows, NoTokens{begins, 2 * table_rows});
-  launch(call, tokens, tokens, PlaceToken{call.inputs[0].as<const int32_t>(), begins, ends,
-                                          positions, tokens});
+  launch(call, tokens, tokens,
+         PlaceToken{call.inputs[0].as<const int32_t>(), begins, ends, positions, tokens});
   return {ends, positions, begins};
 }
 

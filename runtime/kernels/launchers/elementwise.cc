@@ -1,7 +1,7 @@
 #include "runtime/kernels/elementwise.h"
 
-#include "runtime/kernels/launchers/types.h"
 #include "runtime/kernels/gelu.h"
+#include "runtime/kernels/launchers/types.h"
 
 namespace memwall::launchers {
 

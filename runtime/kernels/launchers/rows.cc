@@ -1,9 +1,9 @@
 // Kernels that see a tensor as rows.
 #include "runtime/base/workspace.h"
-#include "runtime/kernels/launchers/token_groups.h"
-#include "runtime/kernels/launchers/types.h"
 #include "runtime/kernels/cross_entropy.h"
 #include "runtime/kernels/embedding.h"
+#include "runtime/kernels/launchers/token_groups.h"
+#include "runtime/kernels/launchers/types.h"
 #include "runtime/kernels/layer_norm.h"
 #include "runtime/kernels/reduce.h"
 #include "runtime/kernels/softmax.h"

@@ -2,8 +2,8 @@
 #include <string>
 #include <utility>
 
-#include "runtime/kernels/launchers/launchers.h"
 #include "runtime/kernels/kernel.h"
+#include "runtime/kernels/launchers/launchers.h"
 
 namespace memwall {
 namespace {

@@ -2,8 +2,8 @@
 #include "runtime/base/averaging.h"
 #include "runtime/kernels/adahessian.h"
 #include "runtime/kernels/adamw.h"
-#include "runtime/kernels/launchers/unit_runs.h"
 #include "runtime/kernels/initialize.h"
+#include "runtime/kernels/launchers/unit_runs.h"
 #include "runtime/kernels/sgd.h"
 #include "runtime/kernels/step_control.h"
 
