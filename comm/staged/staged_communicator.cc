@@ -61,7 +61,7 @@ Ticket StagedCommunicator::add(const Chunk& call) {
   const int64_t step = kSlotAlignment * size_of(call.dtype);
   const int64_t most = call.kind == Collective::kAllReduce
                            ? call.bytes
-                           : std::max(step, kChunkBytes / size() / step * step);
+                           : std::max(step, chunk_bytes_ / size() / step * step);
   for (int64_t at = 0; at < call.bytes; at += most) {
     Chunk chunk = call;
     chunk.at = at;

@@ -16,12 +16,13 @@ namespace memwall {
 
 class StagedCommunicator final : public Communicator {
  public:
-  // Of all ranks' parts of a chunk together, unless a part had fewer than kSlotAlignment elements.
   static constexpr int64_t kChunkBytes = int64_t{8} << 20;
   static constexpr int kMostUnderWay = 4;  // chunks, each with pinned memory of its own
 
-  // `host` moves what lies in pinned memory, pairwise. Both must outlive this.
-  StagedCommunicator(Device& device, Communicator& host) : device_(device), host_(host) {}
+  // `host` moves what lies in pinned memory, pairwise. Both must outlive this. A chunk is of
+  // `chunk_bytes`, all ranks' parts together, but a part has at least kSlotAlignment elements.
+  StagedCommunicator(Device& device, Communicator& host, int64_t chunk_bytes = kChunkBytes)
+      : device_(device), host_(host), chunk_bytes_(chunk_bytes) {}
   ~StagedCommunicator() override;
   StagedCommunicator(const StagedCommunicator&) = delete;
   StagedCommunicator& operator=(const StagedCommunicator&) = delete;
@@ -94,6 +95,7 @@ class StagedCommunicator final : public Communicator {
 
   Device& device_;
   Communicator& host_;
+  const int64_t chunk_bytes_;
   mutable Ledger ledger_;
   std::vector<Buffer> buffers_;
   std::deque<Chunk> chunks_;  // not yet known to have arrived

@@ -11,6 +11,7 @@ memwall_test(collectives_test ROOMS comm RANKS 1 2 3 4 LABELS comm SOURCES ${shi
 memwall_test(traffic_test ROOMS comm RANKS 1 3 LABELS comm SOURCES ${shim} LIBRARIES window_shim)
 memwall_test(ring_test ROOMS comm RANKS 2 3 4 LABELS comm SOURCES ${shim})
 memwall_test(shared_memory_test ROOMS comm RANKS 2 4 LABELS comm)
+memwall_test(staged_test ROOMS comm RANKS 2 3 LABELS comm)
 memwall_test(transport_test ROOMS comm LABELS comm)
 memwall_test(oversubscribed_test ROOMS comm RANKS 8 LABELS comm)
 memwall_test(agree_test ROOMS comm RANKS 3 LABELS comm)
