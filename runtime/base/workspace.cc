@@ -27,4 +27,13 @@ int64_t gemm_workspace_bytes(const GemmAttributes& g, DType a, DType b, DType c)
   return gemm_panels(g, a, b, c).bytes();
 }
 
+bool sums_batch_in_fp32(const GemmAttributes& g, DType c) {
+  return g.c.batch == 0 && g.batch > 1 && c != accumulator_of(c);
+}
+
+int64_t device_gemm_workspace_bytes(const GemmAttributes& g, DType c) {
+  const int64_t sum = sums_batch_in_fp32(g, c) ? g.m * g.n * size_of(DType::kF32) : 0;
+  return kDeviceGemmWorkspaceBytes + sum;
+}
+
 }  // namespace memwall

@@ -26,9 +26,11 @@ int64_t block_sums_workspace_bytes(int64_t rows, int64_t columns, DType dtype);
 int64_t sum_workspace_bytes(int64_t elements, int64_t parts);
 
 // kGemm, with the dtypes of its operands and result: the panels of gemm_panels.h.
-// On a GPU: what cuBLASLt may use for any product, NVIDIA's recommendation for sm_90.
-inline constexpr int64_t kDeviceGemmWorkspaceBytes = int64_t{32} << 20;
-
 int64_t gemm_workspace_bytes(const GemmAttributes& g, DType a, DType b, DType c);
+// On a GPU: what cuBLASLt may use for any product, NVIDIA's recommendation for sm_90; behind it a
+// 16-bit result's sum over a batch, in FP32.
+inline constexpr int64_t kDeviceGemmWorkspaceBytes = int64_t{32} << 20;
+bool sums_batch_in_fp32(const GemmAttributes& g, DType c);
+int64_t device_gemm_workspace_bytes(const GemmAttributes& g, DType c);
 
 }  // namespace memwall

@@ -17,7 +17,7 @@ source tests/install.sh
 build=$(realpath -- "${1:-build}")
 out=${2:-.gpu}
 text=${MEMWALL_TEST_DATA:-data}/tinyshakespeare.txt
-gpu_tests=$build/tests/'gpu_*_test'  # a pattern: packed where there are any
+gpu_tests="$build/tests/gpu_*_test $build/tests/test_kernels_*"  # patterns: packed where there are any
 
 # Found there, not packed: CUDA's, and what belongs to the system's own C library.
 not_packed='^(lib(cuda|cudart|cublas|cublasLt|cudnn.*|cupti|cufft|curand|cusolver|cusparse|nccl|nv.*)\.so.*|'
@@ -31,11 +31,15 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 mkdir -p "$stage"/{bin,lib,lib-common,data} "$out"
 
+# Of the tests of kernels those that are told the device by the environment (tests/kernels/op_device.h).
+runs_on_gpu() { [[ -x $1 ]] && grep -q MEMWALL_TEST_DEVICE "$1"; }
+
 add_programs() {
   local program
   [[ -x $build/memwall ]] || fail 2 "$build/memwall is missing: build it first"
-  # shellcheck disable=SC2086  # a pattern
+  # shellcheck disable=SC2086  # patterns
   for program in "$build"/memwall "$build"/libmemwall_{sentencepiece,cuda}.so $gpu_tests; do
+    if [[ $program == */test_kernels_* ]] && ! runs_on_gpu "$program"; then continue; fi
     if [[ -e $program ]]; then
       cp "$program" "$stage/bin/"
       strip --strip-unneeded "$stage/bin/${program##*/}"

@@ -3,7 +3,7 @@
 #
 #   bash tests/gpu/run.sh [tests] [train] [sanitize] [bench] [all]     default: all
 #
-#   tests     every gpu_*_test
+#   tests     every gpu_*_test, and every test_kernels_* with the GPU's kernels
 #   train     the quickstart's model on the GPU beside the CPU in FP32 and FP16; stages 0 to 3 on
 #             several ranks that share the GPU, bit for bit, and planned against measured
 #   sanitize  compute-sanitizer's memcheck and racecheck on a tiny model
@@ -159,8 +159,10 @@ run_test() {  # NAME PROGRAM RANKS: RANKS of 0 is one process without mpirun
   passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$log" | tail -n 1)
   skipped=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) test.*/\1/p' "$log" | tail -n 1)
   failed=$(sed -n 's/^\[  FAILED  \] \([A-Za-z][^ ,]*\).*/\1/p' "$log" | sort -u | tr '\n' ' ')
-  if ((status == 0)) && ((${passed:-0} > 0)); then
-    result "$1" PASS "${passed} passed, ${skipped:-0} skipped"
+  if grep -q '^no GPU: ' "$log"; then
+    result "$1" FAIL "$(grep -m 1 '^no GPU: ' "$log")"
+  elif ((status == 0)) && ((${passed:-0} > 0)); then
+    result "$1" PASS "${passed} passed, ${skipped:-0} skipped; $(grep -a ': [0-9]* calls' "$log" | tail -n 1)"
   elif ((status == 0)); then
     result "$1" FAIL "nothing passed, ${skipped:-0} skipped"
   else
@@ -179,7 +181,13 @@ stage_tests() {
       run_test "$name" "$program" 0
     fi
   done
-  if [[ $found == no ]]; then result tests SKIP "no gpu_*_test in $MEMWALL_GPU_TESTS"; fi
+  # Those that know the device: what of them tests the CPU alone skips itself.
+  for program in "$MEMWALL_GPU_TESTS"/test_kernels_*; do
+    if [[ ! -x $program ]] || ! grep -q MEMWALL_TEST_DEVICE "$program"; then continue; fi
+    found=yes
+    MEMWALL_TEST_DEVICE=$device run_test "${program##*/}" "$program" 0
+  done
+  if [[ $found == no ]]; then result tests SKIP "no test in $MEMWALL_GPU_TESTS"; fi
 }
 
 # The quickstart's configuration without its precision block, which names FP16's loss scale.

@@ -69,7 +69,8 @@ std::vector<std::vector<std::byte>> run(const OpCase& c, DType dtype, int64_t of
 // The same on values alone, of a dual case.
 OpCase plain_case(const OpCase& dual);
 
-// Reference, offsets 0 ... 63, 1 ... 3 threads, in place; in all dtypes of the case.
+// Reference, offsets 0 ... 63, 1 ... 3 threads, in place; in all dtypes of the case. On a GPU
+// (op_device.h) threads mean nothing.
 void expect_correct(const OpCase& c);
 
 // Reproducible values in [-scale, scale), not symmetric around zero.

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "tests/kernels/curvature_unit.h"
+#include "tests/kernels/op_device.h"
 
 namespace memwall::test {
 namespace {
@@ -294,6 +295,7 @@ class Minimiser {
 };
 
 TEST(SmallProblems, ADiagonalQuadraticTakesOneStep) {
+  MEMWALL_CPU_ONLY("calls its kernels");
   Minimiser m(kQuadratic, {4.0, -3.0}, 1.0, 0.0, 0.0, 1);
   m.step();
   // H z * z is the diagonal itself; epsilon leaves 4 * 1e-4 / 3 and 3 * 1e-4 / 200.
@@ -306,6 +308,7 @@ TEST(SmallProblems, ADiagonalQuadraticTakesOneStep) {
 // iteration stays in one of those for nearly all z; with them it reaches the origin's valley for
 // most within 30 steps, and stays.
 TEST(SmallProblems, ABowlOfSines) {
+  MEMWALL_CPU_ONLY("calls its kernels");
   int plain_reach = 0, averaged_reach = 0;
   for (int64_t seed = 0; seed < 10; ++seed) {
     Minimiser plain(kBowl, {-2.0, -1.0}, 1.0, 0.0, 0.0, seed);
@@ -327,6 +330,7 @@ TEST(SmallProblems, ABowlOfSines) {
 }
 
 TEST(SmallProblems, RosenbrocksValley) {
+  MEMWALL_CPU_ONLY("calls its kernels");
   for (int64_t seed : {0, 1, 2}) {
     Minimiser m(kRosenbrock, {-1.2, 1.0}, 1.0, 0.9, 0.999, seed);
     for (int i = 0; i < 3000; ++i) m.step();

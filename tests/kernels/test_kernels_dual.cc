@@ -4,6 +4,7 @@
 
 #include "runtime/base/error.h"
 #include "tests/kernels/dual_case.h"
+#include "tests/kernels/op_device.h"
 
 namespace memwall::test {
 namespace {
@@ -189,6 +190,7 @@ KernelCall dual_call(const Attributes& attributes, std::span<const Tensor> input
 }
 
 TEST(Dual, OtherOpsRefuse) {
+  MEMWALL_CPU_ONLY("calls its kernels");
   for (Op op : {Op::kAdd, Op::kGemm, Op::kDropout, Op::kBiasGelu, Op::kAdamW}) {
     try {
       kernel_of(op)(dual_call(NoAttributes{}, {}, {}));
@@ -201,6 +203,7 @@ TEST(Dual, OtherOpsRefuse) {
 
 // A call that lacks tangents, or has them in another type, is a defect of its caller.
 TEST(Dual, TangentsMustBeThere) {
+  MEMWALL_CPU_ONLY("calls its kernels");
   std::vector<double> memory(8);
   const Tensor x{memory.data(), DType::kF32, {8}}, wide{memory.data(), DType::kF64, {8}};
   const std::vector<Tensor> one = {x}, two = {x, x}, mixed = {x, wide};

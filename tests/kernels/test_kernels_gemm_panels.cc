@@ -10,6 +10,7 @@
 #include "runtime/kernels/machine.h"
 #include "runtime/kernels/pack.h"
 #include "tests/kernels/op_case.h"
+#include "tests/kernels/op_device.h"
 
 namespace memwall::test {
 namespace {
@@ -126,6 +127,7 @@ std::vector<Shape> single_tiles() {
 }
 
 TEST(GemmPanels, RoundTheFp32Product) {
+  MEMWALL_CPU_ONLY("its panels");
   for (const Shape& shape : single_tiles()) {
     expect_rounded_products<Half>(shape, DType::kF16);
     expect_rounded_products<BFloat16>(shape, DType::kBF16);
@@ -134,6 +136,7 @@ TEST(GemmPanels, RoundTheFp32Product) {
 
 // Elsewhere the library's bits may depend on the height of a call, and FP32 is not cut into tiles.
 TEST(GemmPanels, TilesDoNotChangeBits) {
+  MEMWALL_CPU_ONLY("its panels");
   if (kRegisterBytes < 64) GTEST_SKIP() << "needs AVX-512";
   if (!gemm_library().starts_with("oneDNN")) {
     GTEST_SKIP() << gemm_library() << " may give an element other bits in a tile of another size";
@@ -180,6 +183,7 @@ TEST(GemmPanels, AreAtMost8MiB) {
 }
 
 TEST(GemmPanels, TooSmallAWorkspaceIsRefused) {
+  MEMWALL_CPU_ONLY("its panels");
   OpCase c;
   c.op = Op::kGemm;
   c.attributes = product(8, 8, 8);

@@ -40,7 +40,7 @@ Statistics statistics_of(const Values& x, int64_t rows, int64_t width) {
 }
 
 constexpr int64_t kRows = 27;
-constexpr int64_t kWidths[] = {1, 7, 16, 64, 100, 768};
+constexpr int64_t kWidths[] = {1, 7, 16, 64, 100, 768, 1030};
 
 TEST(Rows, LayerNorm) {
   for (int64_t width : kWidths) {
@@ -211,8 +211,13 @@ struct Causal {
   }
 };
 
-const Causal kCausal[] = {{2, 9, 9, 9, 1, 0},      {3, 8, 32, 32, 4, 0},    {3, 8, 32, 40, 4, 6},
-                          {2, 50, 200, 200, 4, 3}, {1, 64, 300, 320, 5, 9}, {2, 1, 77, 77, 77, 40}};
+const Causal kCausal[] = {{2, 9, 9, 9, 1, 0},
+                          {3, 8, 32, 32, 4, 0},
+                          {3, 8, 32, 40, 4, 6},
+                          {2, 50, 200, 200, 4, 3},
+                          {1, 64, 300, 320, 5, 9},
+                          {2, 1, 77, 77, 77, 40},
+                          {1, 2, 2500, 2500, 1250, 1249}};
 
 TEST(Rows, CausalSoftmax) {
   for (const Causal& shape : kCausal) {

@@ -94,8 +94,9 @@ OpRules gemm() {
     return gemm_workspace_bytes(std::get<GemmAttributes>(n.attributes), g.type(n.inputs[0]).dtype,
                                 g.type(n.inputs[1]).dtype, g.type(n.outputs[0]).dtype);
   };
-  rules.device_workspace_bytes = [](const Graph&, const Node&) {
-    return kDeviceGemmWorkspaceBytes;
+  rules.device_workspace_bytes = [](const Graph& g, const Node& n) {
+    return device_gemm_workspace_bytes(std::get<GemmAttributes>(n.attributes),
+                                       g.type(n.outputs[0]).dtype);
   };
   rules.accumulates = true;
   return rules;

@@ -10,6 +10,7 @@
 #include "runtime/base/workspace.h"
 #include "runtime/kernels/gemm.h"
 #include "runtime/kernels/launchers/types.h"
+#include "runtime/kernels/panel.h"
 
 namespace memwall::cuda {
 namespace {
@@ -30,6 +31,12 @@ struct Side {
   bool transpose;
   int64_t rows, columns, leading, batch_stride;
   auto operator<=>(const Side&) const = default;
+  // Of its address, in bytes: what its strides keep. An algorithm is chosen for that, so that the
+  // choice does not depend on where a matrix lies.
+  int64_t alignment() const {
+    const int64_t strides = (leading | batch_stride) * size_of(dtype);
+    return strides % 16 == 0 ? 16 : size_of(dtype);
+  }
 };
 
 struct Key {
@@ -111,11 +118,7 @@ class PreparedProduct {
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
            static_cast<uint64_t>(kDeviceGemmWorkspaceBytes));
-    // What strides alone guarantee: the choice must not depend on where an operand lies.
-    const auto alignment = [](const Side& side) {
-      const int64_t step = side.leading | side.batch_stride;
-      return static_cast<uint32_t>(step * size_of(side.dtype) % 16 == 0 ? 16 : size_of(side.dtype));
-    };
+    const auto alignment = [](const Side& side) { return static_cast<uint32_t>(side.alignment()); };
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(key.left));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(key.right));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(key.result));
@@ -190,13 +193,12 @@ Side side_of(const Strides& s, DType dtype, int64_t rows, int64_t columns, const
           .batch_stride = s.batch};
 }
 
+// To c, of strides g.c: the call's result, or what it is formed in.
 template <class T>
-void multiply(const KernelCall& call, const GemmAttributes& g, const Tensor& a, const Tensor& b) {
+void multiply(const KernelCall& call, const GemmAttributes& g, const Tensor& a, const Tensor& b,
+              const Tensor& c) {
   const cuda::Context& context = cuda::context_of(call);
-  const Tensor& c = call.outputs[0];
   check(a.dtype == b.dtype, "a product of operands of two types");
-  check(static_cast<int64_t>(call.workspace.size()) >= kDeviceGemmWorkspaceBytes,
-        "gemm: the workspace is too small");
   const bool sums_batch = g.c.batch == 0 && g.batch > 1;
   Key key{.left = side_of(g.b, b.dtype, g.k, g.n, "b"),
           .right = side_of(g.a, a.dtype, g.m, g.k, "a"),
@@ -211,11 +213,34 @@ void multiply(const KernelCall& call, const GemmAttributes& g, const Tensor& a, 
   const auto at = [](const Tensor& t, int64_t elements) {
     return static_cast<std::byte*>(t.data) + elements * size_of(t.dtype);
   };
+  const auto is_aligned = [](const Tensor& t, const Side& side) {
+    return reinterpret_cast<uintptr_t>(t.data) % static_cast<uintptr_t>(side.alignment()) == 0;
+  };
+  check(is_aligned(a, key.right) && is_aligned(b, key.left) && is_aligned(c, key.result),
+        "gemm: a matrix is less aligned than its strides");
   for (int64_t batch = 0; batch < (sums_batch ? g.batch : 1); ++batch) {
     const bool add = call.accumulate || batch > 0;
     product.start<T>(context, static_cast<T>(g.alpha), at(b, batch * g.b.batch),
-                     at(a, batch * g.a.batch), add ? T{1} : T{0}, c.data, call.workspace);
+                     at(a, batch * g.a.batch), add ? T{1} : T{0}, c.data,
+                     call.workspace.first(kDeviceGemmWorkspaceBytes));
   }
+}
+
+// A 16-bit result that sums over a batch: formed in FP32, rounded once.
+void multiply_in_fp32(const KernelCall& call, GemmAttributes g, const Tensor& a, const Tensor& b) {
+  const Tensor& c = call.outputs[0];
+  const Tensor sum{call.workspace.data() + kDeviceGemmWorkspaceBytes, DType::kF32, {g.m, g.n}};
+  const Strides to = g.c;
+  g.c = {0, g.n, 1};
+  with_operand_type<float>(c.dtype, [&]<class S>(S) {
+    if (call.accumulate) {
+      launch(call, g.m, g.n,
+             CopyLines<float, S>{c.as<const S>(), to.row, to.column, sum.as<float>(), g.n, 1, g.n});
+    }
+    multiply<float>(call, g, a, b, sum);
+    launch(call, g.m, g.n,
+           CopyLines<S, float>{sum.as<const float>(), g.n, 1, c.as<S>(), to.row, to.column, g.n});
+  });
 }
 
 }  // namespace
@@ -235,10 +260,14 @@ void gemm(const KernelCall& call) {
     g = transposed(g);
     std::swap(a, b);
   }
+  check(static_cast<int64_t>(call.workspace.size()) >= device_gemm_workspace_bytes(whole, c.dtype),
+        "gemm: the workspace is too small");
   if (c.dtype == DType::kF64) {
-    multiply<double>(call, g, a, b);
+    multiply<double>(call, g, a, b, c);
+  } else if (sums_batch_in_fp32(whole, c.dtype)) {
+    multiply_in_fp32(call, g, a, b);
   } else {
-    multiply<float>(call, g, a, b);
+    multiply<float>(call, g, a, b, c);
   }
 }
 

@@ -14,6 +14,7 @@
 #include "runtime/base/math.h"
 #include "runtime/kernels/cuda/context.h"
 #include "runtime/kernels/cuda/device_team.cuh"
+#include "runtime/kernels/cuda/geometry.h"
 #include "runtime/kernels/cuda/imitation.h"
 #include "runtime/kernels/elementwise.h"
 #include "runtime/kernels/fused.h"
@@ -22,10 +23,6 @@
 
 namespace memwall {
 namespace cuda {
-
-inline constexpr int kTileThreads = 256;        // of a block that computes tiles or long rows
-inline constexpr int kRowWarps = 4;             // of a block whose warps compute a row each
-inline constexpr int64_t kWarpElements = 1024;  // the longest rows that a warp computes
 
 // Teams of kTeam threads, in blocks of kBlock. A warp's teams take no barriers of the block.
 template <class Kernel, int kTeam, int kBlock>
@@ -54,15 +51,13 @@ std::function<void()> bind_imitation(void** arguments, unsigned, unsigned) {
 
 template <int kTeam, int kBlock, class Kernel>
 void start(const KernelCall& call, int64_t rows, const Kernel& kernel) {
-  constexpr int64_t kMostBlocks = 0x7fffffff;
   if (rows <= 0) return;
   const auto function = &run<Kernel, kTeam, kBlock>;
   static const bool registered = (imitated::register_kernel(reinterpret_cast<const void*>(function),
                                                             &bind_imitation<Kernel, kTeam>),
                                   true);
   static_cast<void>(registered);
-  const int64_t blocks = ceil_div(rows, int64_t{kBlock / kTeam});
-  const auto grid = static_cast<unsigned>(std::min(blocks, kMostBlocks));
+  const unsigned grid = blocks_of(rows, kBlock / kTeam);
   function<<<grid, kBlock, 0, cuda::context_of(call).stream>>>(kernel, rows);
   check_cuda(cudaGetLastError(), "kernel launch");
 }

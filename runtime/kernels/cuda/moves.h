@@ -42,15 +42,38 @@ MEMWALL_HOST_DEVICE inline bool is_whole_chunk(const S* at) {
   return reinterpret_cast<uintptr_t>(at) % alignof(Chunk<S, N>) == 0;
 }
 
-template <class C, int N, class S>
-MEMWALL_HOST_DEVICE inline Pack<C, N> load(const S* from) {
-  static_assert(N == kLanes);
+// On imitated GPUs bytes are copied: g++ merges the two ways and takes any address for aligned.
+template <class S, int N>
+MEMWALL_HOST_DEVICE inline Chunk<S, N> read_chunk(const S* from) {
   Chunk<S, N> chunk;
+#ifdef __CUDA_ARCH__
   if (is_whole_chunk<S, N>(from)) {
     chunk = *reinterpret_cast<const Chunk<S, N>*>(from);
   } else {
     for (int i = 0; i < N; ++i) chunk.lane[i] = from[i];
   }
+#else
+  std::memcpy(chunk.lane, from, sizeof(chunk.lane));
+#endif
+  return chunk;
+}
+template <class S, int N>
+MEMWALL_HOST_DEVICE inline void write_chunk(S* to, const Chunk<S, N>& chunk) {
+#ifdef __CUDA_ARCH__
+  if (is_whole_chunk<S, N>(to)) {
+    *reinterpret_cast<Chunk<S, N>*>(to) = chunk;
+  } else {
+    for (int i = 0; i < N; ++i) to[i] = chunk.lane[i];
+  }
+#else
+  std::memcpy(to, chunk.lane, sizeof(chunk.lane));
+#endif
+}
+
+template <class C, int N, class S>
+MEMWALL_HOST_DEVICE inline Pack<C, N> load(const S* from) {
+  static_assert(N == kLanes);
+  const Chunk<S, N> chunk = read_chunk<S, N>(from);
   Pack<C, N> out;
   for (int i = 0; i < N; ++i) out.part[i] = from_memory<C>(chunk.lane[i]);
   return out;
@@ -61,11 +84,7 @@ MEMWALL_HOST_DEVICE inline void store(S* to, const Pack<C, N>& x) {
   static_assert(!kIsNarrow<S> || std::is_same_v<C, float>);
   Chunk<S, N> chunk;
   for (int i = 0; i < N; ++i) chunk.lane[i] = to_memory<S>(x.part[i]);
-  if (is_whole_chunk<S, N>(to)) {
-    *reinterpret_cast<Chunk<S, N>*>(to) = chunk;
-  } else {
-    for (int i = 0; i < N; ++i) to[i] = chunk.lane[i];
-  }
+  write_chunk<S, N>(to, chunk);
 }
 
 template <class C, int N, class S>
