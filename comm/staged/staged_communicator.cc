@@ -195,7 +195,7 @@ void StagedCommunicator::pump() {
     chunks_.pop_front();
     ++first_;
   }
-  const size_t under_way = std::min<size_t>(chunks_.size(), kMostUnderWay);
+  const size_t under_way = std::min(chunks_.size(), kMostUnderWay);
   for (size_t i = 0; i < under_way; ++i) {
     Chunk& chunk = chunks_[i];
     if (chunk.state != State::kQueued) continue;
@@ -243,6 +243,11 @@ void StagedCommunicator::wait(Ticket ticket) {
         chunks_.begin(), chunks_.end(), [](const Chunk& c) { return c.state != State::kArriving; });
     const auto index = static_cast<size_t>(unfinished - chunks_.begin());
     if (first_ + static_cast<Ticket>(index) > ticket) break;
+    if (index >= kMostUnderWay) {  // all under way are arriving: their memory is needed
+      device_.wait(chunks_.front().mark);
+      pump();
+      continue;
+    }
     finish(index);
     note_completed(first_ + static_cast<Ticket>(index));
     pump();

@@ -17,7 +17,7 @@ namespace memwall {
 class StagedCommunicator final : public Communicator {
  public:
   static constexpr int64_t kChunkBytes = int64_t{8} << 20;
-  static constexpr int kMostUnderWay = 4;  // chunks, each with pinned memory of its own
+  static constexpr size_t kMostUnderWay = 4;  // chunks, each with pinned memory of its own
 
   // `host` moves what lies in pinned memory, pairwise. Both must outlive this. A chunk is of
   // `chunk_bytes`, all ranks' parts together, but a part has at least kSlotAlignment elements.

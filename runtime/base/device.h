@@ -15,6 +15,7 @@ struct DeviceInfo {
   std::string name;      // "NVIDIA H100 80GB HBM3"
   std::string target;    // what plans are made for: "sm_90"
   std::string versions;  // of driver and libraries, one line
+  std::string address;   // on the host's bus: the same in every process
   int index = 0;         // among the host's
   int64_t bytes = 0;     // of its memory
 };

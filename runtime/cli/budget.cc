@@ -1,5 +1,4 @@
 #include "runtime/cli/budget.h"
-#include "runtime/base/math.h"
 
 #include <fmt/format.h>
 
@@ -64,28 +63,15 @@ void refuse_over_budget(const Plan& plan, const config::Config& config,
   }
 }
 
-namespace {
-
-void refuse_over(int64_t needed, int64_t left, int64_t ranks, std::string_view place) {
+void refuse_over_machine(const Plan& plan, int64_t ranks_on_host) {
+  const int64_t needed = planned_bytes(plan) * ranks_on_host, left = available_memory_bytes();
   if (needed <= left) return;
   const auto gibibytes = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
   throw BudgetError(
-      fmt::format("{} rank{} on this {} need {:.1f} GiB for their arenas, and {:.1f} GiB are left",
-                  ranks, ranks == 1 ? "" : "s", place, gibibytes(needed), gibibytes(left)),
-      "",
-      fmt::format("fewer ranks a {}, a higher parallel.zero_stage, or a smaller micro-batch",
-                  place));
-}
-
-}  // namespace
-
-void refuse_over_machine(const Plan& plan, int64_t ranks_on_host) {
-  refuse_over(planned_bytes(plan) * ranks_on_host, available_memory_bytes(), ranks_on_host, "host");
-}
-
-void refuse_over_gpu(const Plan& plan, int64_t free_bytes, int64_t ranks_on_gpu) {
-  refuse_over(round_up(plan.arena_bytes, plan.page_bytes) * ranks_on_gpu, free_bytes, ranks_on_gpu,
-              "GPU");
+      fmt::format(
+          "{} rank{} on this host need {:.1f} GiB for their arenas, and {:.1f} GiB are left",
+          ranks_on_host, ranks_on_host == 1 ? "" : "s", gibibytes(needed), gibibytes(left)),
+      "", "fewer ranks a host, a higher parallel.zero_stage, or a smaller micro-batch");
 }
 
 }  // namespace memwall

@@ -23,7 +23,5 @@ void refuse_over_budget(const Plan& plan, const config::Config& config,
 // BudgetError where the arenas of the ranks on this host are larger than the memory it has left, so
 // that a run ends in a message and not in the kernel's killer.
 void refuse_over_machine(const Plan& plan, int64_t ranks_on_host);
-// Likewise where the ranks that share a GPU need more than it has left.
-void refuse_over_gpu(const Plan& plan, int64_t free_bytes, int64_t ranks_on_gpu);
 
 }  // namespace memwall

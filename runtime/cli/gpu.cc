@@ -2,9 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <set>
+#include <system_error>
+
 #include "comm/agree.h"
 #include "comm/host.h"
 #include "comm/staged/staged_communicator.h"
+#include "runtime/base/math.h"
 #include "runtime/exec/gpu/module.h"
 #include "runtime/passes/select.h"
 
@@ -13,10 +18,15 @@ namespace {
 
 constexpr const char* kField = "run.device: CUDA";
 
-bool has_usable_gpu() {
+bool has_usable_gpu(bool speaks) {
+  if (!has_gpu_module()) return false;
   try {
     return open_gpu_module().devices() > 0;
-  } catch (const Error&) {
+  } catch (const Error& error) {
+    std::error_code ignored;
+    if (speaks && std::filesystem::exists("/dev/nvidiactl", ignored)) {  // NVIDIA's driver
+      fmt::print(stderr, "memwall: warning: trains on the CPU: {}\n", error.what());
+    }
     return false;
   }
 }
@@ -32,6 +42,18 @@ void check_target(const DeviceInfo& info) {
       kField, "this version makes plans for " + built);
 }
 
+// Collective. By address, for a launcher may show each rank another GPU as its only one.
+void find_sharing(Gpu& gpu, Communicator& comm) {
+  const std::string host = host_name() + ' ', mine = host + gpu.device->info().address;
+  std::set<std::string> here;
+  gpu.ranks_sharing = 0;
+  for (const std::string& theirs : comm.gather_text(mine)) {
+    gpu.ranks_sharing += theirs == mine ? 1 : 0;
+    if (theirs.starts_with(host)) here.insert(theirs);
+  }
+  gpu.gpus_of_host = static_cast<int64_t>(here.size());
+}
+
 }  // namespace
 
 std::string Gpu::text() const {
@@ -45,10 +67,10 @@ std::vector<std::pair<std::string, int64_t>> Gpu::memory() const {
   return {{"gpu_context", context_bytes}, {"gpu_communicator", communicator_bytes}};
 }
 
-void settle_device(config::Config& config) {
+void settle_device(config::Config& config, bool speaks) {
   if (config.run().device() == config::Run::CPU) return;
   if (config.run().device() == config::Run::AUTO) {
-    config.mutable_run()->set_device(has_usable_gpu() ? config::Run::CUDA : config::Run::CPU);
+    config.mutable_run()->set_device(has_usable_gpu(speaks) ? config::Run::CUDA : config::Run::CPU);
     return;
   }
   if (open_gpu_module().devices() == 0) {
@@ -63,11 +85,11 @@ Gpu open_gpu(const config::Precision& precision, Job& job) {
     const GpuModule& module = open_gpu_module();
     const int local = job.rank_on_host();
     gpu.device = module.open(local % module.devices(), precision.tf32());
-    gpu.kernel = module.kernels();
     gpu.context_bytes = gpu.device->info().bytes - gpu.device->free_bytes();
+    gpu.kernel = module.kernels();
     check_target(gpu.device->info());
   });
-  gpu.free_bytes = gpu.device->free_bytes();
+  find_sharing(gpu, job.comm());
   const DeviceInfo& info = gpu.device->info();
   const std::vector<std::string> names = job.comm().gather_text(
       fmt::format("{} GPU {} ({}, {})", host_name(), info.index, info.name, info.target));
@@ -77,9 +99,24 @@ Gpu open_gpu(const config::Precision& precision, Job& job) {
   return gpu;
 }
 
+void refuse_over_gpu(const Plan& plan, const Gpu& gpu) {
+  const int sharing = gpu.ranks_sharing;
+  const int64_t needed = sharing * round_up(plan.arena_bytes, plan.page_bytes);
+  const int64_t left = gpu.device->free_bytes();
+  if (needed <= left) return;
+  const DeviceInfo& info = gpu.device->info();
+  throw BudgetError(
+      fmt::format("{} rank{} on GPU {} ({}) need{} {} bytes for {}, and {} of its {} are free",
+                  sharing, sharing == 1 ? "" : "s", info.index, info.name, sharing == 1 ? "s" : "",
+                  needed, sharing == 1 ? "its arena" : "their arenas", left, info.bytes),
+      "",
+      "end what else runs on it (nvidia-smi names it), or take more GPUs, a higher "
+      "parallel.zero_stage or a smaller micro-batch");
+}
+
 Hosting hosting_with(const Gpu& gpu, Job& job) {
   Hosting hosting = hosting_of(job.session());
-  hosting.gpus_on_host = open_gpu_module().devices();
+  hosting.gpus_on_host = gpu.gpus_of_host;
   hosting.gpu_target = gpu.device->info().target;
   return hosting;
 }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
-#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "comm/make_communicator.h"
 #include "runtime/cli/job.h"
@@ -16,25 +18,33 @@ struct Gpu {
   std::unique_ptr<Device> device;
   std::unique_ptr<Communicator> transfers;  // null with one rank
   Kernel (*kernel)(Op) = nullptr;
-  int64_t free_bytes = 0;     // when all ranks had opened theirs
+  int ranks_sharing = 1;      // this rank's GPU
+  int64_t gpus_of_host = 0;   // that this host's ranks have, all together
   int64_t context_bytes = 0;  // of its memory in use when it was opened: its context, and others
   int64_t communicator_bytes = 0;
 
   std::string text() const;  // name, target and versions; "" without one
   // Memory outside the arena by name.
   std::vector<std::pair<std::string, int64_t>> memory() const;
+
   Accelerator accelerator() const { return {device.get(), kernel, transfers.get()}; }
 };
 
 // Settles run.device AUTO: a GPU where this host has one that the CUDA module can use, else the
-// CPU. Throws an InputError where CUDA is asked for and cannot be had.
-void settle_device(config::Config& config);
+// CPU. Who speaks warns where there are module and GPU and yet they cannot be used. Throws an
+// InputError where CUDA is asked for and cannot be had.
+void settle_device(config::Config& config, bool speaks);
 
-// Local rank r of a host takes GPU r % gpus. Collective, after the job is connected. Throws an
-// InputError where a configuration asks for what the GPUs cannot do. Prints who has which.
+// Local rank r of a host takes GPU r % gpus of those that it sees, which a launcher may have made
+// one each. Collective, after the job is connected. Throws an InputError where a configuration asks
+// for what the GPUs cannot do. Prints who has which.
 Gpu open_gpu(const config::Precision& precision, Job& job);
 
-// Hosting with this host's GPUs.
+// BudgetError where the arenas of the ranks that share this rank's GPU do not fit what is free
+// there.
+void refuse_over_gpu(const Plan& plan, const Gpu& gpu);
+
+// Hosting with the GPUs of this host's ranks.
 Hosting hosting_with(const Gpu& gpu, Job& job);
 
 // FLOP/s of large products on this rank's GPU; ranks that share one measure in turn. Collective.

@@ -117,7 +117,9 @@ ExitCode Job::fail(const std::exception& error) const {
   std::fflush(stdout);
   const bool shared = dynamic_cast<const SharedError*>(&error) != nullptr;
   if (ranks() > 1 && !shared) {
-    const std::string where = speaks() ? "" : session_->where() + ": ";
+    // Rank 0 speaks first: what is bad on all ranks alike is of none.
+    const bool alike = speaks() && code != ExitCode::kFailed;
+    const std::string where = alike ? "" : session_->where() + ": ";
     abort_all(error_text(where + error.what()), code);
   }
   if (speaks()) fmt::print(stderr, "{}\n", error_text(error.what()));

@@ -10,7 +10,6 @@
 
 #include "comm/agree.h"
 #include "runtime/base/hash.h"
-#include "runtime/base/math.h"
 #include "runtime/cli/budget.h"
 #include "runtime/cli/environment.h"
 #include "runtime/cli/gpu.h"
@@ -98,10 +97,8 @@ std::string of_rank_0(Communicator& comm, Text text) {
   return comm.gather_text(mine)[0];
 }
 
-PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, const Gpu& gpu,
-                    Job& job) {
-  const Hosting hosting =
-      gpu.device != nullptr ? hosting_with(gpu, job) : hosting_of(job.session());
+PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, const Hosting& hosting,
+                    const Gpu& gpu, Job& job) {
   Communicator& comm = job.comm();
   PreparedRun run;
   run.folder = agree_on_folder(comm, choose_folder(options, effective(given.config, comm.size())));
@@ -120,9 +117,8 @@ PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, const
   });
   run_together(comm, [&] {
     refuse_over_budget(run.plan, run.config, fits);
-    if (gpu.device != nullptr) {
-      refuse_over_gpu(run.plan, gpu.free_bytes,
-                      ceil_div(job.ranks_on_host(), hosting.gpus_on_host));
+    if (on_gpu(run.config)) {
+      refuse_over_gpu(run.plan, gpu);
     } else {
       refuse_over_machine(run.plan, job.ranks_on_host());
     }
@@ -224,7 +220,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
   const RequestSignals signals;  // from here on a signal is a request, however early
   GivenConfig given = load_config(options.config.path, options.config.overrides);
   validate(given, job.ranks(), Purpose::kTrain);
-  settle_device(given.config);
+  settle_device(given.config, job.speaks());
   const bool with_gpu = on_gpu(given.config);
   const config::Communication links = effective(given.config, job.ranks()).communication();
   // Beside GPUs the hosts' own links carry what is not the plan's, and what is staged.
@@ -234,10 +230,13 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
     job.connect(links);
   }
   Communicator& comm = job.comm();
+  // AUTO is settled host by host.
+  check_agreement(comm, {{"device", with_gpu ? "CUDA" : "CPU"}});
   Gpu gpu;
   if (with_gpu) gpu = open_gpu(given.config.precision(), job);
+  const Hosting hosting = with_gpu ? hosting_with(gpu, job) : hosting_of(job.session());
 
-  const PreparedRun run = prepare(options, given, gpu, job);
+  const PreparedRun run = prepare(options, given, hosting, gpu, job);
   check_ranks_agree(run, gpu, comm);
   job.outside().mark("plan_and_data", 0);
   std::unique_ptr<HuggingFaceFolder> source;
@@ -261,8 +260,8 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
   }
   TrainSettings settings = settings_of(run, options, job);
   settings.started = started;
-  settings.outside.device = gpu.memory();
   settings.peak_flops = peak_flops;
+  settings.outside.device = gpu.memory();
   const TrainResult result = train(*executor, run.data, settings,
                                    [&](Executor& fresh) { initialise(fresh, source.get()); });
   print_summary(run, result, job);

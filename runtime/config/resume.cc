@@ -17,7 +17,12 @@ constexpr std::array<std::string_view, 7> kMayChange = {
 
 }  // namespace
 
-config::Config resumed(const config::Config& stored, const GivenConfig& now, int64_t ranks) {
+config::Config resumed(const config::Config& before_now, const GivenConfig& now, int64_t ranks) {
+  config::Config stored = before_now;
+  // Runs from before there was a choice recorded AUTO.
+  if (stored.run().device() == config::Run::AUTO) {
+    stored.mutable_run()->set_device(config::Run::CPU);
+  }
   config::Config out = effective(now.config, ranks);
   resolve_paths(out);
   // The decay was laid out when the run was created: more steps do not stretch it.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 
 #include "runtime/base/math.h"
 
@@ -56,9 +57,14 @@ int64_t Executor::device_growth_bytes() const {
 Tensor Executor::fetch(const Tensor& storage) const {
   if (device_ == nullptr) return storage;
   const std::ptrdiff_t offset = static_cast<std::byte*>(storage.data) - arena_.data();
-  device_->copy(Device::Queue::kCompute, storage.data, memory_ + offset,
-                storage.elements() * size_of(storage.dtype));
-  wait_for_device(device_->mark(Device::Queue::kCompute));
+  naming_step([&] {
+    // A copy to memory that is not pinned blocks until its turn: what comes before it is waited for
+    // here, where a rank that does not answer is noticed.
+    wait_for_device(device_->mark(Device::Queue::kCompute));
+    device_->copy(Device::Queue::kCompute, storage.data, memory_ + offset,
+                  storage.elements() * size_of(storage.dtype));
+    wait_for_device(device_->mark(Device::Queue::kCompute));
+  });
   return storage;
 }
 
@@ -71,6 +77,18 @@ void Executor::send(const Tensor& storage) {
 
 void Executor::forget_copies() {
   if (device_ != nullptr) arena_.discard();
+}
+
+// An accelerator reports failures late: what failed may be any step up to the one begun last.
+template <class Body>
+void Executor::naming_step(const Body& body) const {
+  try {
+    body();
+  } catch (const Error& error) {
+    if (device_ == nullptr) throw;
+    throw Error(error.what(), "in '" + std::string(activity_) + "' or a step before it", "",
+                error.code());
+  }
 }
 
 // So that transfers get on, and their failures end the wait.
@@ -163,14 +181,15 @@ void Executor::wait_for(const Program& program, size_t step, size_t waited) {
   if (observer_ != nullptr) observer_->after_wait(program, step, waited);
 }
 
-void Executor::run(const Program& program, int64_t micro_step) {
+void Executor::run_program(const Program& program, int64_t micro_step) {
   const size_t count = program.steps.size();
   tickets_.assign(count, -1);
   size_t last = count;  // transfer
   if (observer_ != nullptr) observer_->before_program(program, micro_step);
   for (size_t i = 0; i < count; ++i) {
     const Step& step = program.steps[i];
-    transfers_.set_activity(step.name.c_str());
+    activity_ = step.name.c_str();
+    transfers_.set_activity(activity_);
     for (int32_t waited : step.waits) wait_for(program, i, static_cast<size_t>(waited));
     if (observer_ != nullptr) observer_->before(program, i);
     if (device_ != nullptr) device_->enter(step.name.c_str());
@@ -187,6 +206,10 @@ void Executor::run(const Program& program, int64_t micro_step) {
   }
   if (last < count) wait_for(program, count, last);
   if (observer_ != nullptr) observer_->after_program(program);
+}
+
+void Executor::run(const Program& program, int64_t micro_step) {
+  naming_step([&] { run_program(program, micro_step); });
 }
 
 }  // namespace memwall

@@ -86,11 +86,14 @@ class Executor {
   void set_observer(StepObserver* observer) { observer_ = observer; }
 
  private:
+  void run_program(const Program& program, int64_t micro_step);
   void run_step(const Program& program, const Step& step, int64_t micro_step, int64_t iteration);
   Ticket start_transfer(const Step& step);
   void wait_for(const Program& program, size_t step, size_t waited);
   Tensor resolve(const Operand& operand, int64_t iteration, std::byte* arena) const;
   void wait_for_device(Device::Mark mark) const;
+  template <class Body>
+  void naming_step(const Body& body) const;
 
   const Plan& plan_;
   Communicator& comm_;
@@ -102,7 +105,8 @@ class Executor {
   std::byte* memory_;  // the arena that programs run in
   int64_t device_arena_bytes_ = 0, device_free_bytes_ = 0;
   StepObserver* observer_ = nullptr;
-  std::vector<Ticket> tickets_;  // of the running program, by step
+  std::vector<Ticket> tickets_;        // of the running program, by step
+  const char* activity_ = "start-up";  // the step that was begun last
 };
 
 }  // namespace memwall

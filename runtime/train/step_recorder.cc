@@ -7,6 +7,9 @@
 namespace memwall {
 namespace {
 
+// Spans kept on a GPU, two marks each: with those of the longest program fewer than it remembers.
+constexpr size_t kMostSpans = 4096;
+
 struct Room {
   size_t programs = 0, transfers = 0, waits = 0, work = 0;
 };
@@ -51,21 +54,19 @@ Device::Mark StepRecorder::mark() const {
   return device != nullptr ? device->mark(Device::Queue::kCompute) : -1;
 }
 
-// The queue was empty when the step began, so that its first mark has the step's time.
+// The queue was empty at the first mark, so that the host's clock tells its time.
 void StepRecorder::read_marks() {
   constexpr double kNs = 1e9;
   Device& device = *executor_.device();
   const auto ns = [&](Device::Mark mark) {
     const double seconds = device.seconds_between(first_mark_, mark);
-    return times_.begin_ns + static_cast<int64_t>(seconds * kNs);
+    return first_ns_ + static_cast<int64_t>(seconds * kNs);
   };
-  times_.compute_ns = times_.update_ns = times_.progress_ns = 0;
-  size_t waits = 0;
   for (const Span& span : spans_) {
     const int64_t begin = ns(span.begin), end = ns(span.end);
     if (span.waits) {
-      times_.waits[waits].begin_ns = begin;
-      times_.waits[waits++].end_ns = end;
+      times_.waits[read_waits_].begin_ns = begin;
+      times_.waits[read_waits_++].end_ns = end;
       continue;
     }
     (span.updates ? times_.update_ns : times_.compute_ns) += end - begin;
@@ -82,8 +83,15 @@ void StepRecorder::begin_step(bool keeps_work) {
   times_.input_ns = times_.compute_ns = times_.update_ns = times_.progress_ns = 0;
   completed_ = 0;
   keeps_work_ = keeps_work;
-  spans_.clear();
   times_.begin_ns = steady_ns();
+  read_waits_ = 0;
+  begin_spans();
+}
+
+// The compute queue is empty.
+void StepRecorder::begin_spans() {
+  spans_.clear();
+  first_ns_ = steady_ns();
   first_mark_ = mark();
 }
 
@@ -104,6 +112,11 @@ void StepRecorder::input(int64_t begin_ns, int64_t end_ns) {
 
 void StepRecorder::before_program(const Program& program, int64_t micro_step) {
   updates_ = is_update(program);
+  if (spans_.size() > kMostSpans) {
+    while (!executor_.device()->reached(spans_.back().end)) executor_.transfers().progress();
+    read_marks();
+    begin_spans();
+  }
   times_.programs.push_back({&program, micro_step, steady_ns(), 0});
 }
 

@@ -1,6 +1,6 @@
 // Notes start and end of every plan step, transfer and wait of a training step on this rank.
 // Allocates nothing while the step runs. On a GPU compute and waits are timed by its own marks,
-// which are read when the step is over: nothing is synchronised for them.
+// which are read when the step is over; a step of very many pieces waits for its GPU now and then.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +34,7 @@ class StepRecorder final : public StepObserver {
   int32_t program() const { return static_cast<int32_t>(times_.programs.size()) - 1; }
   void keep(Work work, size_t step, int64_t begin_ns, int64_t end_ns);
   Device::Mark mark() const;
+  void begin_spans();
   void read_marks();
 
   const Executor& executor_;
@@ -50,7 +51,9 @@ class StepRecorder final : public StepObserver {
     Device::Mark begin, end;
   };
   std::vector<Span> spans_;
-  Device::Mark first_mark_ = 0;
+  Device::Mark first_mark_ = 0;  // what those are counted from
+  int64_t first_ns_ = 0;
+  size_t read_waits_ = 0;
 };
 
 }  // namespace memwall

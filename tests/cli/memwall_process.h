@@ -69,6 +69,11 @@ run { name: "tiny" steps: 6 eval_every: 3 save_every: 3 peak_flops: 1e9 }
       launch.insert(launch.end(), words.begin(), words.end());
       words = std::move(launch);
     }
+    return run(words);
+  }
+
+  // Any command, in the folder.
+  Outcome run(const std::vector<std::string>& words) const {
     std::string line = "cd " + quoted(folder_) + " && exec";
     for (const std::string& word : words) line += ' ' + quoted(word);
     line += " >out.log 2>err.log </dev/null";

@@ -17,7 +17,8 @@ constexpr auto kCompute = Device::Queue::kCompute;
 class Staged : public ::testing::TestWithParam<int64_t> {  // chunk bytes
  protected:
   Staged()
-      : host_(make_communicator(test::session(), 60.0, choose_fabric({}, hosting_of(test::session())))),
+      : host_(make_communicator(test::session(), 60.0,
+                                choose_fabric({}, hosting_of(test::session())))),
         staged_(device_, *host_, GetParam()),
         ranks_(host_->size()),
         rank_(host_->rank()) {}
@@ -134,7 +135,8 @@ TEST_P(Staged, TakesPinnedMemoryForTheChunksUnderWayOnly) {
   const int64_t all = ranks_ * kElements * size_of(DType::kF32);
   const int64_t chunk = std::max<int64_t>(GetParam(), ranks_ * kSlotAlignment * 2);
   EXPECT_GT(staged_.pinned_bytes(), 0);
-  EXPECT_LE(staged_.pinned_bytes(), StagedCommunicator::kMostUnderWay * std::min(all, chunk) + 256);
+  EXPECT_LE(staged_.pinned_bytes(),
+            static_cast<int64_t>(StagedCommunicator::kMostUnderWay) * std::min(all, chunk) + 256);
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ struct Counts {
   std::map<std::string, uint64_t> kernels;  // launches, by the kernel's name
   // By NCCL call, count * element size as handed to it: the contribution of one rank to an
   // all-gather, the result of one rank of a reduce-scatter, the whole buffer of the others. By copy
-  // ("cudaMemcpyHostToDevice", ...), the bytes copied.
+  // ("cudaMemcpyHostToDevice", ...), the bytes copied. By "cudaMalloc" and "cudaMallocHost", the
+  // bytes taken, whether given back or not.
   std::map<std::string, uint64_t> bytes;
 };
 

@@ -19,7 +19,7 @@ void fill(cudaDeviceProp& properties, int device) {
   properties = {};
   std::snprintf(properties.name, sizeof(properties.name), "Imitated GPU");
   std::memcpy(properties.uuid.bytes, "imitated GPU", 12);
-  properties.uuid.bytes[15] = static_cast<char>(device);
+  properties.uuid.bytes[15] = static_cast<char>(settings().first + device);
   properties.totalGlobalMem = settings().device_bytes;
   properties.major = settings().arch / 10;
   properties.minor = settings().arch % 10;
@@ -46,7 +46,7 @@ void fill(cudaDeviceProp& properties, int device) {
   properties.streamPrioritiesSupported = 1;
   properties.canMapHostMemory = 1;
   properties.hostRegisterSupported = 1;
-  properties.pciBusID = device + 1;
+  properties.pciBusID = settings().first + device + 1;
 }
 
 cudaError_t attribute(int& value, cudaDeviceAttr name, int device) {
@@ -141,7 +141,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr name, int device) 
 cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device) {
   return api("cudaDeviceGetPCIBusId", [&](Lock&) {
     if (!is_device(device)) return cudaErrorInvalidDevice;
-    const int needed = std::snprintf(id, static_cast<size_t>(length), "0000:%02X:00.0", device + 1);
+    const int needed = std::snprintf(id, static_cast<size_t>(length), "0000:%02X:00.0",
+                                     settings().first + device + 1);
     return needed < length ? cudaSuccess : cudaErrorInvalidValue;
   });
 }

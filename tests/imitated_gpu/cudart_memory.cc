@@ -77,7 +77,9 @@ cudaError_t allocate(Lock&, Place place, void** pointer, size_t bytes) {
   *pointer = nullptr;
   if (bytes == 0) return cudaSuccess;
   *pointer = process().memory.allocate(place, current_device(), bytes);
-  return *pointer != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+  if (*pointer == nullptr) return cudaErrorMemoryAllocation;
+  count_bytes(place == Place::kDevice ? "cudaMalloc" : "cudaMallocHost", bytes);
+  return cudaSuccess;
 }
 
 // As in CUDA, freeing waits for all work of the device.

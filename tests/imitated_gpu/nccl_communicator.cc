@@ -39,7 +39,7 @@ ncclResult_t meet(ncclComm& communicator, const ncclUniqueId& id) {
   Member self{};
   self.id = id;
   gethostname(self.host, sizeof(self.host) - 1);
-  self.device = communicator.device;
+  self.device = settings().first + communicator.device;
   std::vector<Member> members(static_cast<size_t>(communicator.size));
   MPI_Comm_dup(MPI_COMM_WORLD, &communicator.world);
   MPI_Allgather(&self, sizeof(self), MPI_BYTE, members.data(), sizeof(self), MPI_BYTE,

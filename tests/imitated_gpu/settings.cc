@@ -63,6 +63,7 @@ void read_fault(Settings& settings) {
 Settings read_settings() {
   Settings settings;
   read_number("MEMWALL_IMITATED_GPUS", settings.devices, 0, "a count of at least 0");
+  read_number("MEMWALL_IMITATED_GPU_FIRST", settings.first, 0, "a number of at least 0");
   read_number("MEMWALL_IMITATED_GPU_BYTES", settings.device_bytes, 1, "bytes, at least 1");
   read_number("MEMWALL_IMITATED_GPU_ARCH", settings.arch, 10, "major * 10 + minor, as 90");
   read_number("MEMWALL_IMITATED_GPU_PATIENCE", settings.patience_seconds, 0.0, "seconds");

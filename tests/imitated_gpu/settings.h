@@ -1,6 +1,7 @@
 // What the environment says about the imitated GPUs; read once, at the first call.
 //
 //   MEMWALL_IMITATED_GPUS=1              devices of this process
+//   MEMWALL_IMITATED_GPU_FIRST=0        which of the host's the first of them is
 //   MEMWALL_IMITATED_GPU_BYTES=8589934592  memory of each
 //   MEMWALL_IMITATED_GPU_ARCH=90         compute capability, major * 10 + minor
 //   MEMWALL_IMITATED_GPU_ORDER=LATE      LATE, EARLY or RANDOM:<seed>; scheduler.h
@@ -22,6 +23,7 @@ enum class Order { kLate, kEarly, kRandom };
 
 struct Settings {
   int devices = 1;
+  int first = 0;  // device 0's number on the host
   size_t device_bytes = size_t{8} << 30;
   int arch = 90;
   Order order = Order::kLate;

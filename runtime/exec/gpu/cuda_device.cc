@@ -17,6 +17,9 @@ std::string version_text(int version) {
 DeviceInfo describe(int index) {
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  std::array<char, 32> address{};
+  check_cuda(cudaDeviceGetPCIBusId(address.data(), static_cast<int>(address.size()), index),
+             "cudaDeviceGetPCIBusId");
   int driver = 0, runtime = 0;
   check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
@@ -24,6 +27,7 @@ DeviceInfo describe(int index) {
           .target = "sm_" + std::to_string(10 * properties.major + properties.minor),
           .versions = "CUDA driver " + version_text(driver) + ", runtime " + version_text(runtime) +
                       ", cuBLASLt " + std::to_string(cublasLtGetVersion()),
+          .address = address.data(),
           .index = index,
           .bytes = static_cast<int64_t>(properties.totalGlobalMem)};
 }

@@ -13,14 +13,25 @@ namespace {
 
 constexpr const char* kField = "run.device: CUDA";
 
+// "": there is none.
 std::string module_path() {
-  if (const char* named = std::getenv("MEMWALL_CUDA_MODULE")) return named;
   std::error_code error;
+  if (const char* named = std::getenv("MEMWALL_CUDA_MODULE")) {
+    return std::filesystem::exists(named, error) ? named : "";
+  }
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) throw Error("cannot read /proc/self/exe: " + error.message());
   for (const char* folder : {".", ".."}) {
     const auto path = program.parent_path() / folder / "libmemwall_cuda.so";
     if (std::filesystem::exists(path, error)) return path.lexically_normal().string();
+  }
+  return "";
+}
+
+[[noreturn]] void refuse_without_module() {
+  if (const char* named = std::getenv("MEMWALL_CUDA_MODULE")) {
+    throw InputError("there is no CUDA module " + std::string(named), kField,
+                     "MEMWALL_CUDA_MODULE names it: unset it, or choose CPU");
   }
   throw InputError("the CUDA module libmemwall_cuda.so is not beside the program", kField,
                    "build with the CUDA Toolkit (cmake --preset cuda), or choose CPU");
@@ -28,6 +39,7 @@ std::string module_path() {
 
 const GpuModule& open_module() {
   const std::string path = module_path();
+  if (path.empty()) refuse_without_module();
   // Its own symbols first: the twins of the kernels have the names that the program's have.
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
   if (library == nullptr) {
@@ -44,6 +56,10 @@ const GpuModule& open_module() {
 }
 
 }  // namespace
+
+bool has_gpu_module() {
+  return !module_path().empty();
+}
 
 const GpuModule& open_gpu_module() {
   static const GpuModule& module = open_module();

@@ -31,6 +31,9 @@ class GpuModule {
                                              double timeout_seconds) const = 0;
 };
 
+// Whether there is a module to open.
+bool has_gpu_module();
+
 // Opens libmemwall_cuda.so, which lies beside the program, or what MEMWALL_CUDA_MODULE names; it
 // stays open. Throws an InputError where there is none or it cannot be opened.
 const GpuModule& open_gpu_module();

@@ -3,8 +3,12 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
+#include <exception>
+#include <sstream>
 #include <string>
 
 #include "runtime/base/error.h"
@@ -28,14 +32,23 @@ ncclDataType_t nccl_type(DType dtype) {
 class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(Device& device, Communicator& host, double timeout_seconds)
-      : device_(device), host_(host), timeout_seconds_(timeout_seconds) {
+      : device_(device),
+        host_(host),
+        timeout_seconds_(timeout_seconds),
+        exceptions_at_start_(std::uncaught_exceptions()) {
     ncclUniqueId id{};
     if (host.rank() == 0) check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
     host.broadcast(&id, sizeof(id), 0);
     check_nccl(ncclCommInitRank(&comm_, host.size(), id, host.rank()), "ncclCommInitRank");
   }
   ~NcclCommunicator() override {
-    if (comm_ != nullptr) ncclCommDestroy(comm_);
+    if (comm_ == nullptr) return;
+    // After a failure nobody answers any more what is still queued.
+    if (std::uncaught_exceptions() > exceptions_at_start_) {
+      ncclCommAbort(comm_);
+    } else {
+      ncclCommDestroy(comm_);
+    }
   }
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
@@ -80,21 +93,23 @@ class NcclCommunicator final : public Communicator {
     if (state != ncclSuccess && state != ncclInProgress) {
       fail(std::string("NCCL: ") + ncclGetErrorString(state) + ": " + ncclGetLastError(comm_));
     }
-    if (issued_ == 0 || device_.reached(last_)) {
-      waiting_ = false;
-    } else if (!waiting_) {
-      waiting_ = true;
+    done_ = std::max(done_, issued_ - static_cast<Ticket>(kRemembered));
+    while (done_ < issued_ && device_.reached(mark_of(done_ + 1))) {
+      ++done_;
       since_ = Clock::now();
-    } else if (timeout_seconds_ > 0.0 &&
-               std::chrono::duration<double>(Clock::now() - since_).count() > timeout_seconds_) {
-      fail("NCCL: no progress for " + std::to_string(timeout_seconds_) + " seconds in " +
-           std::string(activity_));
     }
+    if (done_ == issued_ || timeout_seconds_ <= 0.0) return;
+    if (std::chrono::duration<double>(Clock::now() - since_).count() < timeout_seconds_) return;
+    std::ostringstream text;
+    text << "NCCL: a call is not done after " << timeout_seconds_
+         << " s: another rank does not make it";
+    fail(text.str());
   }
 
   void wait(Ticket ticket) override {
     check(ticket <= issued_, "wait for a collective that was not issued");
-    device_.follow(Device::Queue::kCompute, last_);
+    check(ticket + static_cast<Ticket>(kRemembered) > issued_, "wait for a collective of long ago");
+    device_.follow(Device::Queue::kCompute, mark_of(ticket));
     note_completed(ticket);
   }
 
@@ -108,14 +123,12 @@ class NcclCommunicator final : public Communicator {
   std::vector<std::string> gather_text(const std::string& mine) override {
     return host_.gather_text(mine);
   }
-  void set_activity(const char* activity) override {
-    activity_ = activity;
-    host_.set_activity(activity);
-  }
+  void set_activity(const char* activity) override { host_.set_activity(activity); }
   const Ledger& ledger() const override { return ledger_; }
 
  private:
   cudaStream_t stream() { return static_cast<cudaStream_t>(device_.native(kQueue)); }
+  Device::Mark& mark_of(Ticket ticket) { return marks_[static_cast<size_t>(ticket) % kRemembered]; }
   void follow_compute() { device_.follow(kQueue, device_.mark(Device::Queue::kCompute)); }
 
   Ticket count(Collective kind, int64_t payload_bytes, int64_t wire_bytes) {
@@ -123,34 +136,35 @@ class NcclCommunicator final : public Communicator {
     ++traffic.calls;
     traffic.payload_bytes += payload_bytes;
     traffic.wire_bytes += wire_bytes;
-    last_ = device_.mark(kQueue);
-    return ++issued_;
+    if (done_ == issued_) since_ = Clock::now();
+    mark_of(++issued_) = device_.mark(kQueue);
+    return issued_;
   }
 
   // The communicator is useless from here on, and the other ranks learn of it.
   [[noreturn]] void fail(const std::string& message) {
     ncclCommAbort(comm_);
     comm_ = nullptr;
-    throw Error(message, activity_, "see NCCL_DEBUG=INFO");
+    throw Error(message, "", "see NCCL_DEBUG=INFO");
   }
 
   void check_nccl(ncclResult_t status, const char* call) const {
     if (status == ncclSuccess || status == ncclInProgress) return;
     throw Error(std::string("NCCL: ") + call + ": " + ncclGetErrorString(status) + ": " +
                     ncclGetLastError(comm_),
-                activity_, "see NCCL_DEBUG=INFO");
+                "", "see NCCL_DEBUG=INFO");
   }
 
   Device& device_;
   Communicator& host_;
   const double timeout_seconds_;
+  const int exceptions_at_start_;
   ncclComm_t comm_ = nullptr;
   Ledger ledger_;
+  std::array<Device::Mark, kRemembered> marks_{};  // of the latest calls, by ticket
   Ticket issued_ = 0;
-  Device::Mark last_ = 0;
-  bool waiting_ = false;
-  Clock::time_point since_;
-  const char* activity_ = "";
+  Ticket done_ = 0;          // as far as progress() has seen
+  Clock::time_point since_;  // the call after that one could begin
 };
 
 }  // namespace

@@ -1,0 +1,65 @@
+// Precisions and optimizers on imitated GPUs against the CPU.
+#include "tests/cuda_runs/cuda_runs.h"
+
+namespace memwall::test {
+namespace {
+
+class CudaOptions : public CudaRuns {
+ protected:
+  // Stage 0 staged and stage 3 over NCCL, against CPUs and each other.
+  void expect_as_on_cpus(const Words& fields, double tolerance) {
+    const Course expected = train(cpu(2, fields));
+    const Course whole = train(staged(2, with(fields, {stage(0)})));
+    expect_near(whole, expected, tolerance);
+    EXPECT_EQ(train(nccl(2, with(fields, {stage(3), "parallel.prefetch_depth=1"}))), whole);
+  }
+};
+
+TEST_F(CudaOptions, Fp64) {
+  expect_as_on_cpus({"precision.mode=FP64"}, 1e-12);
+}
+
+TEST_F(CudaOptions, Fp16) {
+  expect_as_on_cpus({"precision.mode=FP16", "model.dropout=0.1"}, 1e-3);
+}
+
+// Steps that overflow are skipped on all ranks.
+TEST_F(CudaOptions, Fp16FromALossScaleThatOverflows) {
+  const Words fields = {"precision.mode=FP16", "precision.initial_loss_scale=1e9",
+                        "precision.backoff=0.01"};
+  const Outcome outcome = try_train("high", nccl(2, with(fields, {stage(3)})));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  ASSERT_EQ(try_train("cpu", cpu(2, fields)).exit_code, 0);
+  const std::vector<Json> here = metrics("high"), there = metrics("cpu");
+  ASSERT_EQ(here.size(), there.size());
+  for (size_t i = 0; i < here.size(); ++i) {
+    EXPECT_EQ(here[i]["skipped"], there[i]["skipped"]) << i;
+    EXPECT_EQ(here[i]["loss_scale"], there[i]["loss_scale"]) << i;
+  }
+  EXPECT_TRUE(here[0]["skipped"].get<bool>());
+  EXPECT_FALSE(here[4]["skipped"].get<bool>());
+  EXPECT_NE(outcome.out.find("skipped: not finite"), std::string::npos) << outcome.out;
+}
+
+TEST_F(CudaOptions, Bf16) {
+  expect_as_on_cpus({"precision.mode=BF16", "activation_checkpointing.policy=BLOCK"}, 1e-3);
+}
+
+TEST_F(CudaOptions, Sgd) {
+  expect_as_on_cpus({"optimizer.kind=SGD", "optimizer.momentum=0.9"}, 1e-6);
+}
+
+// Its steps with a measurement of curvature and those without send different bytes.
+TEST_F(CudaOptions, AdaHessian) {
+  expect_as_on_cpus({"optimizer.kind=ADAHESSIAN", "optimizer.adahessian.update_every=2"}, 1e-6);
+}
+
+// The GPU forgets marks of which there are more than 32,768 younger ones.
+TEST_F(CudaOptions, AStepOfVeryManyPieces) {
+  const Words fields = {"data.global_batch_size=400", "data.micro_batch_size=1", "run.steps=1",
+                        "model.num_layers=1", "data.seq_length=4"};
+  expect_near(train(staged(1, fields)), train(cpu(1, fields)), 1e-6);
+}
+
+}  // namespace
+}  // namespace memwall::test
