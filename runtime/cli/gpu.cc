@@ -1,7 +1,9 @@
 #include "runtime/cli/gpu.h"
 
+#include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <set>
 #include <system_error>
@@ -18,8 +20,17 @@ namespace {
 
 constexpr const char* kField = "run.device: CUDA";
 
+// The driver's library, or a module that was named. The module itself is not opened to find that
+// out: it brings hundreds of megabytes of libraries.
+bool has_driver() {
+  if (std::getenv("MEMWALL_CUDA_MODULE") != nullptr) return true;
+  void* const driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (driver != nullptr) dlclose(driver);
+  return driver != nullptr;
+}
+
 bool has_usable_gpu(bool speaks) {
-  if (!has_gpu_module()) return false;
+  if (!has_gpu_module() || !has_driver()) return false;
   try {
     return open_gpu_module().devices() > 0;
   } catch (const Error& error) {
@@ -70,7 +81,7 @@ std::vector<std::pair<std::string, int64_t>> Gpu::memory() const {
 void settle_device(config::Config& config, bool speaks) {
   if (config.run().device() == config::Run::CPU) return;
   if (config.run().device() == config::Run::AUTO) {
-    config.mutable_run()->set_device(has_usable_gpu(speaks) ? config::Run::CUDA : config::Run::CPU);
+    if (has_usable_gpu(speaks)) config.mutable_run()->set_device(config::Run::CUDA);
     return;
   }
   if (open_gpu_module().devices() == 0) {

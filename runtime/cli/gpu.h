@@ -30,9 +30,9 @@ struct Gpu {
   Accelerator accelerator() const { return {device.get(), kernel, transfers.get()}; }
 };
 
-// Settles run.device AUTO: a GPU where this host has one that the CUDA module can use, else the
-// CPU. Who speaks warns where there are module and GPU and yet they cannot be used. Throws an
-// InputError where CUDA is asked for and cannot be had.
+// Settles run.device AUTO: it becomes CUDA where this host has a GPU that the CUDA module can use,
+// and else stays, and means the CPU. Who speaks warns where there are module and GPU and yet they
+// cannot be used. Throws an InputError where CUDA is asked for and cannot be had.
 void settle_device(config::Config& config, bool speaks);
 
 // Local rank r of a host takes GPU r % gpus of those that it sees, which a launcher may have made

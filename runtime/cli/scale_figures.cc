@@ -154,7 +154,8 @@ std::string run_path(const Sweep& sweep, const ScaleRun& run) {
 
 ScaleFigures collect(const Sweep& sweep, const ScaleRun& run) {
   const std::string folder = run_path(sweep, run);
-  if (holds_run(folder) && text_of(folder + '/' + std::string(kConfigFile)) != run.config_text) {
+  const std::string config_file = folder + '/' + std::string(kConfigFile);
+  if (holds_run(folder) && !is_config_of(text_of(config_file), run)) {
     throw InputError("is a run of another configuration", folder);
   }
   const RunRecord record = read_run(folder);

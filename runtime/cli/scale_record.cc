@@ -117,7 +117,7 @@ void refuse_other_config(const std::string& folder, const ScaleRun& run) {
   std::ifstream file(folder + '/' + std::string(kConfigFile), std::ios::binary);
   if (!file) return;
   const std::string found{std::istreambuf_iterator<char>(file), {}};
-  if (found == run.config_text) return;
+  if (is_config_of(found, run)) return;
   throw InputError("holds a run of another configuration", folder, "name another --folder");
 }
 

@@ -143,6 +143,15 @@ std::string_view name_of(Scaling scaling) {
   return scaling == Scaling::kWeak ? "weak" : "strong";
 }
 
+bool is_config_of(std::string text, const ScaleRun& run) {
+  constexpr std::string_view kFound = "  device: CUDA\n", kOpen = "  device: AUTO\n";
+  const size_t at = text.find(kFound);
+  if (at != std::string::npos && run.config_text.find(kOpen) != std::string::npos) {
+    text.replace(at, kFound.size(), kOpen);
+  }
+  return text == run.config_text;
+}
+
 std::vector<std::string> train_sets(const ScaleRun& run) {
   std::vector<std::string> out = run.sets;
   if (run.chooses_on_cluster) out.push_back("communication.cluster=" + run.cluster);

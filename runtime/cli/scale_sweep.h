@@ -45,6 +45,10 @@ struct Sweep {
   std::vector<ScaleRun> runs;  // stage by stage, ranks ascending
 };
 
+// Whether `text`, a config.textproto, is that of the run; where the run leaves its device open, it
+// may have found a GPU.
+bool is_config_of(std::string text, const ScaleRun& run);
+
 // What `train` is given: `sets`, and communication.cluster where the run chooses on it.
 std::vector<std::string> train_sets(const ScaleRun& run);
 

@@ -39,6 +39,10 @@ bool set_value(Message& message, const FieldDescriptor& field, const std::string
       return set(parse_number<uint64_t>(text), &Reflection::SetUInt64);
     case FieldDescriptor::CPPTYPE_DOUBLE:
       return set(parse_number<double>(text), &Reflection::SetDouble);
+    case FieldDescriptor::CPPTYPE_BOOL:
+      if (text != "true" && text != "false") return false;
+      reflection.SetBool(&message, &field, text == "true");
+      return true;
     case FieldDescriptor::CPPTYPE_ENUM: {
       const auto* value = field.enum_type()->FindValueByName(text);
       if (value == nullptr) return false;

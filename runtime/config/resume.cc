@@ -19,11 +19,12 @@ constexpr std::array<std::string_view, 7> kMayChange = {
 
 config::Config resumed(const config::Config& before_now, const GivenConfig& now, int64_t ranks) {
   config::Config stored = before_now;
-  // Runs from before there was a choice recorded AUTO.
-  if (stored.run().device() == config::Run::AUTO) {
-    stored.mutable_run()->set_device(config::Run::CPU);
-  }
   config::Config out = effective(now.config, ranks);
+  // What ran on a GPU recorded CUDA; AUTO is a CPU's.
+  if (stored.run().device() != config::Run::CUDA) {
+    const bool cpu = out.run().device() != config::Run::CUDA;
+    stored.mutable_run()->set_device(cpu ? out.run().device() : config::Run::CPU);
+  }
   resolve_paths(out);
   // The decay was laid out when the run was created: more steps do not stretch it.
   const bool asks_for_decay = has_field(now.config, "schedule.decay_steps");

@@ -184,7 +184,13 @@ void check_ranges(const GivenConfig& given, const config::Config& whole, Problem
   }
 }
 
-void check_device(const GivenConfig& given, const config::Config& whole, Problems& out) {
+void check_device(const GivenConfig& given, const config::Config& whole, Purpose purpose,
+                  Problems& out) {
+  constexpr std::string_view kDevice = "run.device";
+  if (purpose == Purpose::kBench && whole.run().device() == config::Run::CUDA) {
+    out.push_back(
+        {given.at(kDevice), "CUDA is not for `memwall bench`, which measures CPUs", "AUTO, CPU"});
+  }
   constexpr std::string_view kTransport = "communication.transport";
   for (const OtherDevice& row : kOtherDevices) {
     const bool asked = whole.communication().transport() == row.transport;

@@ -13,7 +13,8 @@ using Problems = std::vector<Problem>;
 // `whole` is effective(given.config). Each appends what it finds, in the tables' order.
 void check_required(const GivenConfig& given, Purpose purpose, Problems& out);
 void check_ranges(const GivenConfig& given, const config::Config& whole, Problems& out);
-void check_device(const GivenConfig& given, const config::Config& whole, Problems& out);
+void check_device(const GivenConfig& given, const config::Config& whole, Purpose purpose,
+                  Problems& out);
 void check_effects(const GivenConfig& given, const config::Config& whole, Problems& out);
 
 }  // namespace memwall

@@ -179,7 +179,7 @@ void validate(const GivenConfig& given, int64_t ranks, Purpose purpose) {
   }
   const config::Config whole = effective(given.config, ranks);
   Problems problems;
-  check_device(given, whole, problems);
+  check_device(given, whole, purpose, problems);
   check_required(given, purpose, problems);
   check_ranges(given, whole, problems);
   // The relations of values that are missing or impossible say nothing.

@@ -65,6 +65,7 @@ const std::map<std::string, std::string>& other_values() {
       {"schedule.min_learning_rate", "1e-4"},
       {"schedule.decay_steps", "3"},
       {"precision.mode", "FP64"},
+      {"precision.tf32", "true"},
       {"precision.initial_loss_scale", "1024"},
       {"precision.growth_interval", "7"},
       {"precision.backoff", "0.25"},

@@ -140,14 +140,39 @@ TEST_F(Rules, RefuseLengthsThatDoNotCutIntoBlocks) {
   }
 }
 
-TEST_F(Rules, RefuseWhatComesLater) {
-  expect_refused({
-      {{"communication.transport=NCCL"},
-       "NCCL comes with a later version of memwall (allowed: AUTO, MPI, SHARED_MEMORY)"},
-      {{"run.device=CUDA"}, "CUDA comes with a later version of memwall (allowed: AUTO, CPU)"},
-  });
-  EXPECT_NE(error_of_set({"communication.transport=STAGED"}).find("comes with a later version"),
-            std::string::npos);
+TEST_F(Rules, RefuseTransportsOfTheOtherDevice) {
+  const auto error_with = [&](const std::string& transport, const std::string& device) {
+    return error_of_set({"communication.transport=" + transport, "run.device=" + device});
+  };
+  const auto refused = [](const std::string& transport, const std::string& device,
+                          const std::string& allowed) {
+    return fmt::format(
+        "--set communication.transport={0}: {0} is not with run.device {1} "
+        "(allowed: {2})",
+        transport, device, allowed);
+  };
+  for (const char* transport : {"NCCL", "STAGED"}) {
+    EXPECT_EQ(error_with(transport, "CPU"), refused(transport, "CPU", "AUTO, MPI, SHARED_MEMORY"));
+    EXPECT_EQ(error_with(transport, "CUDA"), "");
+  }
+  for (const char* transport : {"MPI", "SHARED_MEMORY"}) {
+    EXPECT_EQ(error_with(transport, "CUDA"), refused(transport, "CUDA", "AUTO, NCCL, STAGED"));
+    EXPECT_EQ(error_with(transport, "CPU"), "");
+  }
+}
+
+TEST_F(Rules, RefuseTf32WhereNoProductCouldUseIt) {
+  EXPECT_EQ(error_of_set({"precision.tf32=true", "run.device=CUDA"}), "");
+  for (const std::vector<std::string>& others : {std::vector<std::string>{},
+                                                 {"run.device=CPU"},
+                                                 {"run.device=CUDA", "precision.mode=BF16"}}) {
+    std::vector<std::string> overrides = {"precision.tf32=true"};
+    overrides.insert(overrides.end(), others.begin(), others.end());
+    EXPECT_EQ(
+        error_of_set(overrides),
+        "--set precision.tf32=true: has no effect but with precision.mode FP32 and run.device "
+        "CUDA (allowed: leave it out)");
+  }
 }
 
 TEST_F(Rules, RefuseStepsThatCannotBeTraced) {

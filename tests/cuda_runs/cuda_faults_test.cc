@@ -82,7 +82,7 @@ TEST_F(CudaFaults, NoDriver) {
   expect_refused(asked, 2, "run.device: CUDA: no GPU can be used: ");
   asked.device = "AUTO";
   train(asked, "auto");
-  EXPECT_NE(file_text(place.path("auto/config.textproto")).find("device: CPU"), std::string::npos);
+  EXPECT_NE(file_text(place.path("auto/config.textproto")).find("device: AUTO"), std::string::npos);
 }
 
 TEST_F(CudaFaults, NoGpu) {
@@ -101,7 +101,7 @@ TEST_F(CudaFaults, AutoTakesTheCpuInSilence) {
     const Outcome outcome = try_train(folder, asked);
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     EXPECT_EQ(outcome.err, "");
-    EXPECT_NE(file_text(place.path(folder + "/config.textproto")).find("device: CPU"),
+    EXPECT_NE(file_text(place.path(folder + "/config.textproto")).find("device: AUTO"),
               std::string::npos);
   }
   Asked asked = staged(1, {"run.steps=1"});

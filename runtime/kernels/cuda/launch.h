@@ -49,8 +49,9 @@ std::function<void()> bind_imitation(void** arguments, unsigned, unsigned) {
   };
 }
 
+// Of this translation unit, as the address is that nvcc gives a kernel in each.
 template <int kTeam, int kBlock, class Kernel>
-void start(const KernelCall& call, int64_t rows, const Kernel& kernel) {
+static void start(const KernelCall& call, int64_t rows, const Kernel& kernel) {
   if (rows <= 0) return;
   const auto function = &run<Kernel, kTeam, kBlock>;
   static const bool registered = (imitated::register_kernel(reinterpret_cast<const void*>(function),
