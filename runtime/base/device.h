@@ -24,7 +24,8 @@ class Device {
  public:
   enum class Queue : uint8_t { kCompute, kCommunication, kCopy };
   static constexpr int kQueues = 3;
-  // A point in a queue: everything put there before it. Marks are good until 32,768 younger ones.
+  // A point in a queue: everything put there before it. Of marks with 32,768 younger ones it is
+  // only known that they are reached.
   using Mark = int64_t;
 
   virtual ~Device() = default;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <string>
 
 #include "runtime/base/math.h"
@@ -47,32 +48,63 @@ Executor::Executor(const Plan& plan, Communicator& comm, int threads,
 }
 
 Executor::~Executor() {
-  if (device_ != nullptr) device_->release(memory_);
+  if (device_ == nullptr) return;
+  device_->release(memory_);
+  for (const Parcel& parcel : parcels_) {
+    if (parcel.memory != nullptr) device_->release_host(parcel.memory);
+  }
 }
 
 int64_t Executor::device_growth_bytes() const {
   return device_ == nullptr ? 0 : device_free_bytes_ - device_->free_bytes();
 }
 
-Tensor Executor::fetch(const Tensor& storage) const {
-  if (device_ == nullptr) return storage;
+void Executor::bring(const Tensor& storage, void* to) const {
   const std::ptrdiff_t offset = static_cast<std::byte*>(storage.data) - arena_.data();
   naming_step([&] {
     // A copy to memory that is not pinned blocks until its turn: what comes before it is waited for
     // here, where a rank that does not answer is noticed.
     wait_for_device(device_->mark(Device::Queue::kCompute));
-    device_->copy(Device::Queue::kCompute, storage.data, memory_ + offset,
+    device_->copy(Device::Queue::kCompute, to, memory_ + offset,
                   storage.elements() * size_of(storage.dtype));
     wait_for_device(device_->mark(Device::Queue::kCompute));
   });
+}
+
+Tensor Executor::fetch(const Tensor& storage) const {
+  if (device_ != nullptr) bring(storage, storage.data);
   return storage;
+}
+
+Tensor Executor::fetch_into(std::vector<std::byte>& memory, const Tensor& storage) const {
+  if (device_ == nullptr) return storage;
+  memory.resize(static_cast<size_t>(storage.elements() * size_of(storage.dtype)));
+  bring(storage, memory.data());
+  return {memory.data(), storage.dtype, storage.shape};
 }
 
 void Executor::send(const Tensor& storage) {
   if (device_ == nullptr) return;
+  constexpr auto kQueue = Device::Queue::kCompute;
   const std::ptrdiff_t offset = static_cast<std::byte*>(storage.data) - arena_.data();
-  device_->copy(Device::Queue::kCompute, memory_ + offset, storage.data,
-                storage.elements() * size_of(storage.dtype));
+  const int64_t bytes = storage.elements() * size_of(storage.dtype);
+  naming_step([&] {
+    if (bytes > kMostParcelBytes) {  // from memory that is not pinned: see fetch
+      wait_for_device(device_->mark(kQueue));
+      device_->copy(kQueue, memory_ + offset, storage.data, bytes);
+      return;
+    }
+    Parcel& parcel = parcels_[next_parcel_++ % kParcels];
+    if (parcel.sent >= 0) wait_for_device(parcel.sent);
+    if (parcel.bytes < bytes) {
+      if (parcel.memory != nullptr) device_->release_host(parcel.memory);
+      parcel.memory = device_->allocate_host(bytes);
+      parcel.bytes = bytes;
+    }
+    std::memcpy(parcel.memory, storage.data, static_cast<size_t>(bytes));
+    device_->copy(kQueue, memory_ + offset, parcel.memory, bytes);
+    parcel.sent = device_->mark(kQueue);
+  });
 }
 
 void Executor::forget_copies() {

@@ -1,7 +1,9 @@
 // Walks the steps of a plan. It decides nothing.
 #pragma once
 
+#include <array>
 #include <memory>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "memory/arena.h"
@@ -64,6 +66,8 @@ class Executor {
   Tensor fetch(const Tensor& storage) const;
   Tensor fetch(const Slot& s) const { return fetch(slot(s)); }
   Tensor fetch(SlotKind kind, int64_t unit = -1) const { return fetch(slot(kind, unit)); }
+  // The same without a copy that stays: into `memory`, where the device's is not the host's.
+  Tensor fetch_into(std::vector<std::byte>& memory, const Tensor& storage) const;
   void send(const Tensor& storage);
   void send(SlotKind kind, int64_t unit = -1) { send(slot(kind, unit)); }
   // Gives back the memory of the host's copies.
@@ -90,8 +94,20 @@ class Executor {
   void run_step(const Program& program, const Step& step, int64_t micro_step, int64_t iteration);
   Ticket start_transfer(const Step& step);
   void wait_for(const Program& program, size_t step, size_t waited);
+  void bring(const Tensor& storage, void* to) const;
   Tensor resolve(const Operand& operand, int64_t iteration, std::byte* arena) const;
   void wait_for_device(Device::Mark mark) const;
+
+  // Pinned memory that a slot is sent from, so that the host may go on; in turn.
+  struct Parcel {
+    std::byte* memory = nullptr;
+    int64_t bytes = 0;
+    Device::Mark sent = -1;
+  };
+  static constexpr size_t kParcels = 8;
+  static constexpr int64_t kMostParcelBytes = int64_t{1} << 20;  // larger slots are waited for
+  std::array<Parcel, kParcels> parcels_;
+  size_t next_parcel_ = 0;
   template <class Body>
   void naming_step(const Body& body) const;
 

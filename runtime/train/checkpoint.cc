@@ -308,6 +308,7 @@ void save_checkpoint(const std::string& run_dir, Executor& executor, const Check
       publish(temporary, checkpoints + "/" + name);
       prune(checkpoints, keep);
     });
+    executor.forget_copies();
   } catch (...) {
     std::error_code ignored;  // the first error is the one to hear of
     if (leads) fs::remove_all(temporary, ignored);

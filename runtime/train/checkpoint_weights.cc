@@ -150,6 +150,7 @@ void load_weights(const WeightSource& source, Executor& executor) {
     }
     executor.send(tensor);
   }
+  executor.forget_copies();
 }
 
 }  // namespace memwall

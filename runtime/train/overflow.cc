@@ -70,13 +70,15 @@ class FiniteCheck : public StepObserver {
     if (found_ || (of_tangents && !tangents_)) return;
     const size_t results = s.dual && !tangents_ ? s.outputs.size() / 2 : s.outputs.size();
     for (size_t k = 0; k < results; ++k) {
-      if (!all_finite(executor_.fetch(executor_.operand(s.outputs[k])))) found_ = step;
+      const Tensor result = executor_.fetch_into(copy_, executor_.operand(s.outputs[k]));
+      if (!all_finite(result)) found_ = step;
     }
   }
 
   const Executor& executor_;
   bool tangents_;
   std::optional<size_t> found_;
+  std::vector<std::byte> copy_;  // of a result on a GPU
 };
 
 // The lowest step over ranks, with its rank; none: -1.

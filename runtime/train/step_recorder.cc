@@ -88,9 +88,10 @@ void StepRecorder::begin_step(bool keeps_work) {
   begin_spans();
 }
 
-// The compute queue is empty.
+// The compute queue is empty then, so that its first mark has the time.
 void StepRecorder::begin_spans() {
   spans_.clear();
+  if (Device* const device = executor_.device()) device->finish(Device::Queue::kCompute);
   first_ns_ = steady_ns();
   first_mark_ = mark();
 }

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint64_t kMagic = 0x6d656d77616c6c31;
 constexpr uint64_t kWorkspaceBytes = uint64_t{4} << 20;  // what the first algorithm would like
-constexpr uint64_t kWorkspaceAlignment = 16;
+constexpr uint64_t kWorkspaceAlignment = 256;
 
 // Lies in cublasLtMatmulAlgo_t; plain bytes, which may be saved and sent to other ranks.
 struct Algorithm {
@@ -179,7 +179,7 @@ cublasStatus_t check_pointers(const Gemm& gemm, const Algorithm& algorithm, cons
     return refuse("the workspace is smaller than the algorithm's");
   }
   if (reinterpret_cast<uintptr_t>(workspace) % kWorkspaceAlignment != 0) {
-    return refuse("the workspace is not aligned to 16 bytes");
+    return refuse("the workspace is not aligned to 256 bytes");
   }
   if (workspace_bytes > 0 && !process().memory.on_device(workspace, workspace_bytes, device)) {
     return refuse("the workspace does not lie inside one allocation of the stream's device");

@@ -116,7 +116,12 @@ void CudaDevice::fill(Queue queue, void* to, uint8_t byte, int64_t bytes) {
 Device::Mark CudaDevice::mark(Queue queue) {
   const Mark mark = marks_++;
   cudaEvent_t& slot = events_[static_cast<size_t>(mark) % kMarks];
-  if (slot == nullptr) check_cuda(cudaEventCreate(&slot), "cudaEventCreate");
+  if (slot == nullptr) {
+    check_cuda(cudaEventCreate(&slot), "cudaEventCreate");
+  } else {
+    // So that older marks than the ring holds are reached.
+    check_cuda(cudaEventSynchronize(slot), "cudaEventSynchronize");
+  }
   check_cuda(cudaEventRecord(slot, stream(queue)), "cudaEventRecord");
   return mark;
 }
@@ -127,11 +132,17 @@ cudaEvent_t CudaDevice::event(Mark mark) const {
   return events_[static_cast<size_t>(mark) % kMarks];
 }
 
+bool CudaDevice::is_old(Mark mark) const {
+  return mark + static_cast<Mark>(kMarks) <= marks_ - 1;
+}
+
 void CudaDevice::follow(Queue queue, Mark mark) {
+  if (is_old(mark)) return;
   check_cuda(cudaStreamWaitEvent(stream(queue), event(mark), 0), "cudaStreamWaitEvent");
 }
 
 bool CudaDevice::reached(Mark mark) {
+  if (is_old(mark)) return true;
   const cudaError_t status = cudaEventQuery(event(mark));
   if (status == cudaErrorNotReady) return false;
   check_cuda(status, "cudaEventQuery");
@@ -139,6 +150,7 @@ bool CudaDevice::reached(Mark mark) {
 }
 
 void CudaDevice::wait(Mark mark) {
+  if (is_old(mark)) return;
   check_cuda(cudaEventSynchronize(event(mark)), "cudaEventSynchronize");
 }
 

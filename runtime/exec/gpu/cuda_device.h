@@ -41,6 +41,7 @@ class CudaDevice final : public Device {
 
   cudaStream_t stream(Queue queue) const { return streams_[static_cast<size_t>(queue)]; }
   cudaEvent_t event(Mark mark) const;
+  bool is_old(Mark mark) const;  // reached long ago
 
   DeviceInfo info_;
   std::array<cudaStream_t, kQueues> streams_{};

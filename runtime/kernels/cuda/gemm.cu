@@ -15,6 +15,11 @@
 namespace memwall::cuda {
 namespace {
 
+// On Hopper cuBLASLt's kernels need this, though it is not documented; plans align to 64 bytes.
+constexpr size_t kWorkspaceAlignment = 256;
+constexpr size_t kLibraryWorkspaceBytes =
+    static_cast<size_t>(kDeviceGemmWorkspaceBytes) - kWorkspaceAlignment;
+
 cudaDataType_t data_type(DType dtype) {
   switch (dtype) {
     case DType::kF16: return CUDA_R_16F;
@@ -116,8 +121,10 @@ class PreparedProduct {
       check_cublas(cublasLtMatmulPreferenceSetAttribute(preference, which, &value, sizeof(value)),
                    "cublasLtMatmulPreferenceSetAttribute");
     };
-    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-           static_cast<uint64_t>(kDeviceGemmWorkspaceBytes));
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kLibraryWorkspaceBytes));
+    // Parts of a product are added in FP32 too.
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+           static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
     const auto alignment = [](const Side& side) { return static_cast<uint32_t>(side.alignment()); };
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(key.left));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(key.right));
@@ -129,7 +136,7 @@ class PreparedProduct {
                                        result_.get(), preference, 1, &chosen_, &found);
     cublasLtMatmulPreferenceDestroy(preference);
     check_cublas(status, "cublasLtMatmulAlgoGetHeuristic");
-    check(found > 0 && static_cast<int64_t>(chosen_.workspaceSize) <= kDeviceGemmWorkspaceBytes,
+    check(found > 0 && chosen_.workspaceSize <= kLibraryWorkspaceBytes,
           "cuBLASLt has no algorithm for this product within the planned workspace");
   }
 
@@ -194,6 +201,14 @@ Side side_of(const Strides& s, DType dtype, int64_t rows, int64_t columns, const
 }
 
 // To c, of strides g.c: the call's result, or what it is formed in.
+// What cuBLASLt gets of the planned workspace, as aligned as it needs it.
+std::span<std::byte> library_workspace(const KernelCall& call) {
+  const auto address = reinterpret_cast<uintptr_t>(call.workspace.data());
+  const auto skipped =
+      (cuda::kWorkspaceAlignment - address % cuda::kWorkspaceAlignment) % cuda::kWorkspaceAlignment;
+  return call.workspace.subspan(skipped, cuda::kLibraryWorkspaceBytes);
+}
+
 template <class T>
 void multiply(const KernelCall& call, const GemmAttributes& g, const Tensor& a, const Tensor& b,
               const Tensor& c) {
@@ -221,8 +236,7 @@ void multiply(const KernelCall& call, const GemmAttributes& g, const Tensor& a, 
   for (int64_t batch = 0; batch < (sums_batch ? g.batch : 1); ++batch) {
     const bool add = call.accumulate || batch > 0;
     product.start<T>(context, static_cast<T>(g.alpha), at(b, batch * g.b.batch),
-                     at(a, batch * g.a.batch), add ? T{1} : T{0}, c.data,
-                     call.workspace.first(kDeviceGemmWorkspaceBytes));
+                     at(a, batch * g.a.batch), add ? T{1} : T{0}, c.data, library_workspace(call));
   }
 }
 

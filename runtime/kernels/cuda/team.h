@@ -79,32 +79,33 @@ struct Reductions {
   MEMWALL_HOST_DEVICE Self& self() { return static_cast<Self&>(*this); }
 };
 
-// One thread does all lanes' work, one after the other.
+// One thread of the host does all lanes' work, one after the other. (It is marked for both sides so
+// that nvcc's warnings of functions of the host in kernels are about real ones.)
 template <int kThreads>
 struct ImitatedTeam : Reductions<ImitatedTeam<kThreads>> {
   template <int = kLanes, class F>
-  static void each(int64_t begin, int64_t end, const F& f) {
+  MEMWALL_HOST_DEVICE static void each(int64_t begin, int64_t end, const F& f) {
     for (int thread = 0; thread < kThreads; ++thread) {
       each_of_thread(thread, kThreads, begin, end, f);
     }
   }
   template <class F>
-  static auto only(int64_t index, const F& f) {
+  MEMWALL_HOST_DEVICE static auto only(int64_t index, const F& f) {
     return f(Part{index, 1});
   }
   template <class F>
-  static void lead(const F& f) {
+  MEMWALL_HOST_DEVICE static void lead(const F& f) {
     f();
   }
   // f() of one thread, for all.
   template <class F>
-  static auto once(const F& f) {
+  MEMWALL_HOST_DEVICE static auto once(const F& f) {
     return f();
   }
 
   template <class P, class F, class Combine>
-  static auto reduce(int64_t count, const F& f, const Combine& combine,
-                     const typename P::Scalar& neutral) {
+  MEMWALL_HOST_DEVICE static auto reduce(int64_t count, const F& f, const Combine& combine,
+                                         const typename P::Scalar& neutral) {
     using T = typename P::Scalar;
     T threads[kThreads];
     for (int t = 0; t < kThreads; ++t) {
