@@ -45,14 +45,22 @@ Executor::Executor(const Plan& plan, Communicator& comm, int threads,
   memory_ = device_->allocate(round_up(plan.arena_bytes, plan.page_bytes));
   device_free_bytes_ = device_->free_bytes();
   device_arena_bytes_ = before - device_free_bytes_;
+  for (const Program& program : plan.programs) {
+    for (int32_t slot : program.host_slots) {
+      const int64_t bytes = plan.slots[static_cast<size_t>(slot)].bytes;
+      if (bytes <= kMostParcelBytes) parcel_bytes_ = std::max(parcel_bytes_, bytes);
+    }
+  }
+  parcel_bytes_ = round_up(parcel_bytes_, int64_t{64});
+  if (parcel_bytes_ > 0) {
+    parcels_ = device_->allocate_host(static_cast<int64_t>(kParcels) * parcel_bytes_);
+  }
 }
 
 Executor::~Executor() {
   if (device_ == nullptr) return;
   device_->release(memory_);
-  for (const Parcel& parcel : parcels_) {
-    if (parcel.memory != nullptr) device_->release_host(parcel.memory);
-  }
+  if (parcels_ != nullptr) device_->release_host(parcels_);
 }
 
 int64_t Executor::device_growth_bytes() const {
@@ -89,21 +97,17 @@ void Executor::send(const Tensor& storage) {
   const std::ptrdiff_t offset = static_cast<std::byte*>(storage.data) - arena_.data();
   const int64_t bytes = storage.elements() * size_of(storage.dtype);
   naming_step([&] {
-    if (bytes > kMostParcelBytes) {  // from memory that is not pinned: see fetch
+    if (bytes > parcel_bytes_) {  // from memory that is not pinned: see fetch
       wait_for_device(device_->mark(kQueue));
       device_->copy(kQueue, memory_ + offset, storage.data, bytes);
       return;
     }
-    Parcel& parcel = parcels_[next_parcel_++ % kParcels];
-    if (parcel.sent >= 0) wait_for_device(parcel.sent);
-    if (parcel.bytes < bytes) {
-      if (parcel.memory != nullptr) device_->release_host(parcel.memory);
-      parcel.memory = device_->allocate_host(bytes);
-      parcel.bytes = bytes;
-    }
-    std::memcpy(parcel.memory, storage.data, static_cast<size_t>(bytes));
-    device_->copy(kQueue, memory_ + offset, parcel.memory, bytes);
-    parcel.sent = device_->mark(kQueue);
+    const size_t parcel = next_parcel_++ % kParcels;
+    if (next_parcel_ > kParcels) wait_for_device(sent_[parcel]);
+    std::byte* const from = parcels_ + static_cast<int64_t>(parcel) * parcel_bytes_;
+    std::memcpy(from, storage.data, static_cast<size_t>(bytes));
+    device_->copy(kQueue, memory_ + offset, from, bytes);
+    sent_[parcel] = device_->mark(kQueue);
   });
 }
 

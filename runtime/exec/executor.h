@@ -98,15 +98,13 @@ class Executor {
   Tensor resolve(const Operand& operand, int64_t iteration, std::byte* arena) const;
   void wait_for_device(Device::Mark mark) const;
 
-  // Pinned memory that a slot is sent from, so that the host may go on; in turn.
-  struct Parcel {
-    std::byte* memory = nullptr;
-    int64_t bytes = 0;
-    Device::Mark sent = -1;
-  };
+  // Pinned memory that slots are sent from, a parcel after the other, so that the host may go on.
+  // Larger slots are waited for.
   static constexpr size_t kParcels = 8;
-  static constexpr int64_t kMostParcelBytes = int64_t{1} << 20;  // larger slots are waited for
-  std::array<Parcel, kParcels> parcels_;
+  static constexpr int64_t kMostParcelBytes = int64_t{1} << 20;
+  std::byte* parcels_ = nullptr;
+  int64_t parcel_bytes_ = 0;
+  std::array<Device::Mark, kParcels> sent_{};
   size_t next_parcel_ = 0;
   template <class Body>
   void naming_step(const Body& body) const;

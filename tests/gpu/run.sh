@@ -230,7 +230,8 @@ stage_train() {
   done
 }
 
-# Stages 0 to 3, the four at a time: traffic and arena as planned; losses and gradient norms bit for
+# Stages 0 to 3, one after the other, for an arena's measured size is what the driver's free memory
+# fell by: traffic and arena as planned; losses and gradient norms bit for
 # bit, between all with one micro-step a step, else between 0 and 1 and between 2 and 3.
 train_stages() {  # CONFIG STEPS
   local config=$1 steps=$2 ranks stage mode micro precision name folders kind
@@ -247,7 +248,7 @@ train_stages() {  # CONFIG STEPS
       start "$name" memwall_train "$name" "$ranks" 60 "$config" run.steps="$steps" run.device="$device" \
         "${precision[@]}" parallel.zero_stage=$stage data.micro_batch_size=2 \
         data.global_batch_size=$((2 * ranks * micro)) run.peak_flops=1e12 "${transport[@]}"
-      if [[ $device == CPU ]]; then join "$name"; fi
+      join "$name"
     done
     for stage in 0 1 2 3; do
       name=stage$stage-np$ranks-$mode-micro$micro
