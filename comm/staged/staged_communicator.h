@@ -9,12 +9,11 @@
 #include <deque>
 #include <vector>
 
-#include "comm/communicator.h"
-#include "runtime/base/device.h"
+#include "comm/device_communicator.h"
 
 namespace memwall {
 
-class StagedCommunicator final : public Communicator {
+class StagedCommunicator final : public DeviceCommunicator {
  public:
   static constexpr int64_t kChunkBytes = int64_t{8} << 20;
   static constexpr size_t kMostUnderWay = 4;  // chunks, each with pinned memory of its own
@@ -22,16 +21,14 @@ class StagedCommunicator final : public Communicator {
   // `host` moves what lies in pinned memory, pairwise. Both must outlive this. A chunk is of
   // `chunk_bytes`, all ranks' parts together, but a part has at least kSlotAlignment elements.
   StagedCommunicator(Device& device, Communicator& host, int64_t chunk_bytes = kChunkBytes)
-      : device_(device), host_(host), chunk_bytes_(chunk_bytes) {}
+      : DeviceCommunicator(device, host), chunk_bytes_(chunk_bytes) {}
   ~StagedCommunicator() override;
   StagedCommunicator(const StagedCommunicator&) = delete;
   StagedCommunicator& operator=(const StagedCommunicator&) = delete;
 
-  int rank() const override { return host_.rank(); }
-  int size() const override { return host_.size(); }
   Transport transport() const override { return Transport::kStaged; }
 
-  // Of device memory; `receive` is not used. A wait makes the compute queue follow the result.
+  // `receive` is not used.
   Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes, Algorithm) override;
   Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
                         void* receive, Algorithm) override;
@@ -39,18 +36,6 @@ class StagedCommunicator final : public Communicator {
   void progress() override;
   void wait(Ticket ticket) override;
 
-  // Of host memory, as the host's communicator does it.
-  void barrier() override { host_.barrier(); }
-  void broadcast(void* data, int64_t bytes, int root) override {
-    host_.broadcast(data, bytes, root);
-  }
-  std::vector<double> gather_all(const std::vector<double>& mine) override {
-    return host_.gather_all(mine);
-  }
-  std::vector<std::string> gather_text(const std::string& mine) override {
-    return host_.gather_text(mine);
-  }
-  void set_activity(const char* activity) override { host_.set_activity(activity); }
   // Calls as they were made; the bytes sent are those that the host's communicator has counted.
   const Ledger& ledger() const override;
 
@@ -93,8 +78,6 @@ class StagedCommunicator final : public Communicator {
     return buffers_[chunk.buffer].data + part * chunk.bytes;
   }
 
-  Device& device_;
-  Communicator& host_;
   const int64_t chunk_bytes_;
   mutable Ledger ledger_;
   std::vector<Buffer> buffers_;

@@ -11,6 +11,7 @@
 #include <sstream>
 #include <string>
 
+#include "comm/device_communicator.h"
 #include "runtime/base/error.h"
 
 namespace memwall::cuda {
@@ -29,11 +30,10 @@ ncclDataType_t nccl_type(DType dtype) {
   }
 }
 
-class NcclCommunicator final : public Communicator {
+class NcclCommunicator final : public DeviceCommunicator {
  public:
   NcclCommunicator(Device& device, Communicator& host, double timeout_seconds)
-      : device_(device),
-        host_(host),
+      : DeviceCommunicator(device, host),
         timeout_seconds_(timeout_seconds),
         exceptions_at_start_(std::uncaught_exceptions()) {
     ncclUniqueId id{};
@@ -53,8 +53,6 @@ class NcclCommunicator final : public Communicator {
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
 
-  int rank() const override { return host_.rank(); }
-  int size() const override { return host_.size(); }
   Transport transport() const override { return Transport::kNccl; }
 
   Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes, Algorithm) override {
@@ -113,17 +111,6 @@ class NcclCommunicator final : public Communicator {
     note_completed(ticket);
   }
 
-  void barrier() override { host_.barrier(); }
-  void broadcast(void* data, int64_t bytes, int root) override {
-    host_.broadcast(data, bytes, root);
-  }
-  std::vector<double> gather_all(const std::vector<double>& mine) override {
-    return host_.gather_all(mine);
-  }
-  std::vector<std::string> gather_text(const std::string& mine) override {
-    return host_.gather_text(mine);
-  }
-  void set_activity(const char* activity) override { host_.set_activity(activity); }
   const Ledger& ledger() const override { return ledger_; }
 
  private:
@@ -155,8 +142,6 @@ class NcclCommunicator final : public Communicator {
                 "", "see NCCL_DEBUG=INFO");
   }
 
-  Device& device_;
-  Communicator& host_;
   const double timeout_seconds_;
   const int exceptions_at_start_;
   ncclComm_t comm_ = nullptr;
