@@ -7,7 +7,7 @@ if(MEMWALL_CUDA_FOUND)
   # Everything that plans are made for, in a build of its own: about ten minutes on two cores.
   set(all_gpus ${PROJECT_BINARY_DIR}/all-gpus)
   add_test(NAME CudaModule.BuildsForAllGpus COMMAND sh -c
-    "${CMAKE_COMMAND} -S ${PROJECT_SOURCE_DIR} -B ${all_gpus} -G Ninja -DMEMWALL_TESTS=OFF -DMEMWALL_CUDA=ON '-DMEMWALL_CUDA_ARCHITECTURES=80-real\;90a-real\;100-real\;100-virtual' && ${CMAKE_COMMAND} --build ${all_gpus} --target memwall_cuda")
+    "${CMAKE_COMMAND} -S ${PROJECT_SOURCE_DIR} -B ${all_gpus} -G Ninja -DMEMWALL_TESTS=OFF -DMEMWALL_CUDA=ON '-DMEMWALL_CUDA_ARCHITECTURES=80-real$<SEMICOLON>90a-real$<SEMICOLON>100-real$<SEMICOLON>100-virtual' && ${CMAKE_COMMAND} --build ${all_gpus} --target memwall_cuda")
   set_tests_properties(CudaModule.BuildsForAllGpus PROPERTIES
     LABELS "long cuda" TIMEOUT 3600 PROCESSORS 2)
 endif()
