@@ -48,6 +48,8 @@ enum class Op : uint8_t {
   kAddLayerNorm,     // (a, b, gamma, beta) -> (sum, y, mean, rstd)
   kGeluGradColumns,  // (dy, x) -> (db, dx)                 db: the column sums of dx
   kLayerNormGrads,   // (dy, x, gamma, mean, rstd) -> (dx, dgamma, dbeta)
+  kAttention,        // (q, k, v) -> (y, log_sum_exp)
+  kAttentionGrad,    // (dy, q, k, v, y, log_sum_exp) -> (dq, dk, dv)
   // Collectives.
   kAllGather,      // (shard) -> (whole)
   kReduceScatter,  // (whole, partial) -> (shard)
@@ -198,6 +200,23 @@ struct DropoutAttributes {
   bool operator==(const DropoutAttributes&) const = default;
 };
 
+// Causal attention: q, k, v and y are (samples, time, heads, size), log_sum_exp is (samples, heads,
+// time). Of each sample and head, y = softmax(scale q k^T) v over the keys up to the query's own;
+// log_sum_exp is that of the row of scale q k^T (Dao 2023).
+struct AttentionAttributes {
+  int64_t samples = 0, time = 0, heads = 0, size = 0;
+  double scale = 1.0;
+  template <class V>
+  void fields(V&& v) {
+    v("samples", samples);
+    v("time", time);
+    v("heads", heads);
+    v("size", size);
+    v("scale", scale);
+  }
+  bool operator==(const AttentionAttributes&) const = default;
+};
+
 // kInitialize, kSumSquares, kSumParts, curvature, kAllGather, kReduceScatter, updates: which unit,
 // and what share of it this rank holds.
 struct UnitAttributes {
@@ -259,6 +278,6 @@ struct ChunkedAttributes {
 
 using Attributes = std::variant<NoAttributes, StateAttributes, ViewAttributes, FillAttributes,
                                 RowsAttributes, GemmAttributes, DropoutAttributes, UnitAttributes,
-                                StepControlAttributes, ChunkedAttributes>;
+                                StepControlAttributes, ChunkedAttributes, AttentionAttributes>;
 
 }  // namespace memwall

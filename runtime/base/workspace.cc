@@ -1,5 +1,7 @@
 #include "runtime/base/workspace.h"
 
+#include <algorithm>
+
 #include "runtime/base/gemm_panels.h"
 #include "runtime/base/math.h"
 
@@ -34,6 +36,36 @@ bool sums_batch_in_fp32(const GemmAttributes& g, DType c) {
 int64_t device_gemm_workspace_bytes(const GemmAttributes& g, DType c) {
   const int64_t sum = sums_batch_in_fp32(g, c) ? g.m * g.n * size_of(DType::kF32) : 0;
   return kDeviceGemmWorkspaceBytes + sum;
+}
+
+int64_t attention_workspace_bytes(const AttentionAttributes& a, DType dtype) {
+  return a.samples * a.heads * a.time * size_of(accumulator_of(dtype));
+}
+
+int64_t attention_grad_workspace_bytes(const AttentionAttributes& a, DType dtype) {
+  return 2 * (1 + a.size) * attention_workspace_bytes(a, dtype);
+}
+
+namespace {
+
+// In tiles of 64 queries and 128 keys, 16 bits each.
+int64_t device_scores_bytes(const AttentionAttributes& a) {
+  return a.heads * round_up(a.time, int64_t{64}) * round_up(a.time, int64_t{128}) * 2;
+}
+
+}  // namespace
+
+int64_t device_attention_samples(const AttentionAttributes& a) {
+  const int64_t one = device_scores_bytes(a);
+  if (one > kMostDeviceScoresBytes) return 0;
+  return largest_divisor(a.samples, std::max(int64_t{1}, kDeviceScoresBytes / one));
+}
+
+int64_t device_attention_grad_workspace_bytes(const AttentionAttributes& a) {
+  // Beside the scores: dq, and a sum for each query, in FP32.
+  const int64_t rows = a.heads * a.time * (a.size + 1) * size_of(DType::kF32);
+  return kDeviceAttentionWorkspaceBytes +
+         device_attention_samples(a) * (device_scores_bytes(a) + rows);
 }
 
 }  // namespace memwall

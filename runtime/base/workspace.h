@@ -33,4 +33,19 @@ inline constexpr int64_t kDeviceGemmWorkspaceBytes = int64_t{32} << 20;
 bool sums_batch_in_fp32(const GemmAttributes& g, DType c);
 int64_t device_gemm_workspace_bytes(const GemmAttributes& g, DType c);
 
+// kAttention and kAttentionGrad on the CPU: of each sample and head a row of scores; its gradient
+// also sums dk and dv.
+int64_t attention_workspace_bytes(const AttentionAttributes& a, DType dtype);
+int64_t attention_grad_workspace_bytes(const AttentionAttributes& a, DType dtype);
+
+// On a GPU: what cuDNN may take for any call beside what follows.
+inline constexpr int64_t kDeviceAttentionWorkspaceBytes = int64_t{32} << 20;
+// cuDNN's deterministic backward keeps the gradients of a call's scores, which grow with the square
+// of `time`: so many samples a call, a divisor of `samples`, that they take
+// kDeviceScoresBytes at most; or one, where that takes kMostDeviceScoresBytes at most; else 0.
+inline constexpr int64_t kDeviceScoresBytes = int64_t{256} << 20;
+inline constexpr int64_t kMostDeviceScoresBytes = int64_t{1} << 30;
+int64_t device_attention_samples(const AttentionAttributes& a);
+int64_t device_attention_grad_workspace_bytes(const AttentionAttributes& a);
+
 }  // namespace memwall

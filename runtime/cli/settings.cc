@@ -178,7 +178,10 @@ CompileSettings compile_settings(const config::Config& c, const Hosting& hosting
   out.grad_clip = c.optimizer().grad_clip();
   out.fabric = on_gpu(c) ? choose_gpu_fabric(fabric_request(c.communication()), hosting)
                          : choose_fabric(fabric_request(c.communication()), hosting);
-  if (on_gpu(c)) out.target = hosting.gpu_target;
+  if (on_gpu(c)) {
+    out.target = hosting.gpu_target;
+    out.fuses_attention = c.run().fused_attention();
+  }
   out.collectives = collectives_of(c.communication(), hosting);
   return out;
 }

@@ -103,6 +103,11 @@ bool has_no_loss_scale(const config::Config& c) {
 bool has_no_fp32_products_on_gpus(const config::Config& c) {
   return c.precision().mode() != config::Precision::FP32 || c.run().device() != config::Run::CUDA;
 }
+bool has_no_fused_attention(const config::Config& c) {
+  const bool narrow = c.precision().mode() == config::Precision::FP16 ||
+                      c.precision().mode() == config::Precision::BF16;
+  return !narrow || c.model().dropout() > 0.0 || c.run().device() == config::Run::CPU;
+}
 bool starts_from_a_folder(const config::Config& c) {
   return c.model().has_init_from();
 }
@@ -135,7 +140,7 @@ constexpr std::string_view kAdaHessianOnly = "with an optimizer.kind other than 
 constexpr std::string_view kSelectiveOnly =
     "with an activation_checkpointing.policy other than SELECTIVE";
 constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
-constexpr std::array<NoEffect, 24> kNoEffects = {{
+constexpr std::array<NoEffect, 25> kNoEffects = {{
     {"model.init_seed", "with model.init_from", starts_from_a_folder},
     {"data.validation_tokens", "with data.text", reads_text},
     {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
@@ -161,6 +166,8 @@ constexpr std::array<NoEffect, 24> kNoEffects = {{
     {"activation_checkpointing.preset", kSelectiveOnly, is_not_selective},
     {"communication.cluster", "with a communication.algorithm other than AUTO", names_an_algorithm},
     {"run.eval_every", "with data.validation_fraction 0", holds_nothing_out, true},
+    {"run.fused_attention", "but on a GPU, in FP16 or BF16 and with model.dropout 0",
+     has_no_fused_attention},
 }};
 
 }  // namespace

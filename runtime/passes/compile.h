@@ -28,6 +28,7 @@ struct CompileSettings {
   bool next_token = false;  // program next_token
   bool curvature = false;   // programs hessian_signs and hessian_vector; not together with train
   std::string target = kCpuTarget;
+  bool fuses_attention = false;  // where the target has a kernel for it: passes/fuse_attention.h
   Fabric fabric;
   CollectiveChoice collectives;
 };

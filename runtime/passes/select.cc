@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "runtime/graph/rewrite.h"
+#include "runtime/passes/fuse_attention.h"
 
 namespace memwall {
 namespace {
@@ -185,7 +186,8 @@ class Selector {
 
 }  // namespace
 
-Graph select(const Graph& graph, const std::string& target) {
+Graph select(const Graph& graph, const std::string& target, bool fuses_attention) {
+  if (fuses_attention) return select(fuse_attention(graph, backend_of(target)), target);
   if (target == kPlainCpuTarget) return graph;
   if (target == kCpuTarget) return Selector(graph, true).run();
   std::string allowed = "cpu, cpu_plain";

@@ -19,7 +19,8 @@ constexpr const char* kPlainCpuTarget = "cpu_plain";  // one kernel an op: what 
 // GPUs, by their compute capability: Ampere, Hopper, Blackwell.
 constexpr std::array<const char*, 3> kGpuTargets = {"sm_80", "sm_90", "sm_100"};
 
+// `fuses_attention`: whether attention may be one op too, equal to rounding (fuse_attention.h).
 // Throws InputError for an unknown target.
-Graph select(const Graph& graph, const std::string& target);
+Graph select(const Graph& graph, const std::string& target, bool fuses_attention = false);
 
 }  // namespace memwall

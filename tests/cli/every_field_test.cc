@@ -92,6 +92,7 @@ const std::map<std::string, std::string>& other_values() {
       {"run.device", "CUDA"},
       {"run.peak_flops", "1e12"},
       {"run.trace_steps", "2-3"},
+      {"run.fused_attention", "false"},
   };
   return values;
 }

@@ -175,6 +175,23 @@ TEST_F(Rules, RefuseTf32WhereNoProductCouldUseIt) {
   }
 }
 
+TEST_F(Rules, RefuseFusedAttentionWhereThereIsNone) {
+  const auto error_with = [](std::vector<std::string> overrides) {
+    overrides.insert(overrides.begin(), "run.fused_attention=false");
+    return error_of_set(overrides);
+  };
+  EXPECT_EQ(error_with({"precision.mode=BF16", "model.dropout=0"}), "");
+  EXPECT_EQ(error_with({"precision.mode=FP16", "model.dropout=0", "run.device=CUDA"}), "");
+  for (const std::vector<std::string>& others :
+       {std::vector<std::string>{"model.dropout=0"},
+        {"precision.mode=BF16", "model.dropout=0.1"},
+        {"precision.mode=BF16", "model.dropout=0", "run.device=CPU"}}) {
+    EXPECT_EQ(error_with(others),
+              "--set run.fused_attention=false: has no effect but on a GPU, in FP16 or BF16 and "
+              "with model.dropout 0 (allowed: leave it out)");
+  }
+}
+
 TEST_F(Rules, RefuseStepsThatCannotBeTraced) {
   constexpr const char* kAllowed =
       " names no steps (allowed: a step or the first and the last one, as \"10-12\")";

@@ -56,6 +56,8 @@ struct OpCase {
   std::function<std::vector<Values>(const std::vector<Values>& in)> reference;
   // Of max(1, |expected|). Results in 16 bits may differ by one rounding more than FP32's.
   double tolerance_f32 = 1e-5, tolerance_f64 = 1e-12;
+  // On a GPU, of 16-bit types: so many roundings more of max(1, |expected|), of what lies between.
+  double inner_roundings = 0.0;
   std::vector<DType> dtypes = {DType::kF32, DType::kF64, DType::kF16, DType::kBF16};
   // The first result may also be FP32 where the values are 16 bits.
   bool also_wide = false;

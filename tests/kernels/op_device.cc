@@ -160,6 +160,9 @@ bool on_imitated_gpu() {
 }
 
 std::string refusal_of(Op op, const KernelCall& call) {
+  if (op == Op::kAttention || op == Op::kAttentionGrad) {
+    return size_of(call.inputs[0].dtype) == 2 ? "" : "attention of more than 16 bits";
+  }
   if (op != Op::kGemm) return "";
   const auto& g = std::get<GemmAttributes>(call.attributes);
   if (call.inputs[0].dtype != call.inputs[1].dtype) return "products of operands of two types";

@@ -5,7 +5,7 @@ add_library(memwall_op_case STATIC ${suite_folder}/op_case.cc ${suite_folder}/du
 target_link_libraries(memwall_op_case PUBLIC memwall_kernels memwall_graph GTest::gtest
   ${CMAKE_DL_LIBS})
 set(op_families elementwise rows fused gemm update curvature adahessian dual dual_rows device)
-foreach(family vector_math half gemm_panels dual_numbers ${op_families})
+foreach(family vector_math half gemm_panels dual_numbers attention ${op_families})
   memwall_test(test_kernels_${family} ROOMS kernels LIBRARIES memwall_op_case)
 endforeach()
 memwall_test(openblas_core_test ROOMS kernels)
@@ -17,6 +17,9 @@ if(MEMWALL_CUDA_FOUND AND NOT MEMWALL_SANITIZE)
   target_include_directories(device_team_test PRIVATE ${PROJECT_SOURCE_DIR}/runtime/kernels/cuda)
   target_include_directories(device_team_test SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
 
+  if(MEMWALL_CUDNN_FOUND)
+    list(APPEND op_families attention)
+  endif()
   foreach(family ${op_families})
     set(name test_kernels_${family})
     add_dependencies(${name} memwall_cuda memwall_cuda_imitated)

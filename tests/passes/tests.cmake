@@ -3,6 +3,7 @@ memwall_test(categories_test ROOMS passes model exec LABELS passes)
 memwall_test(plan_test ROOMS passes model exec LABELS passes)
 memwall_test(mutants_test ROOMS passes model exec LABELS passes)
 memwall_test(select_test ROOMS passes model exec LABELS passes)
+memwall_test(fuse_attention_test ROOMS passes model exec LABELS passes)
 memwall_test(vjp_test ROOMS passes graph LABELS passes)
 memwall_test(dual_test ROOMS passes model exec LABELS passes)
 memwall_test(stages_test ROOMS passes model exec RANKS 2 3 4 LABELS passes

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "runtime/base/error.h"
+#include "runtime/kernels/cuda/attention_library.h"
 #include "runtime/kernels/cuda/gemm_cache.h"
 
 namespace memwall::cuda {
@@ -49,6 +50,7 @@ CudaDevice::CudaDevice(int index, bool tf32) : events_(kMarks, nullptr) {
   check_cublas(cublasLtCreate(&context_.blas), "cublasLtCreate");
   context_.stream = stream(Queue::kCompute);
   context_.products = make_gemm_cache();
+  context_.attentions = make_attention_library();
   context_.tf32 = tf32;
 }
 
@@ -57,6 +59,7 @@ CudaDevice::~CudaDevice() {
     if (s != nullptr) cudaStreamSynchronize(s);
   }
   context_.products.reset();
+  context_.attentions.reset();
   for (cudaEvent_t e : events_) {
     if (e != nullptr) cudaEventDestroy(e);
   }

@@ -39,6 +39,8 @@ std::array<OpRules, kOpCount> make_table() {
           ops::add_layer_norm(),
           ops::gelu_grad_columns(),
           ops::layer_norm_grads(),
+          ops::attention(),
+          ops::attention_grad(),
           ops::all_gather(),
           ops::reduce_scatter(),
           ops::all_reduce(),

@@ -11,13 +11,15 @@
 
 namespace memwall::cuda {
 
-class GemmCache;  // gemm.cu
+class GemmCache;         // gemm.cu
+class AttentionLibrary;  // attention_library.h
 
 // Of one device and its compute stream. Not owned: the stream and the handle.
 struct Context {
   cudaStream_t stream = nullptr;
   cublasLtHandle_t blas = nullptr;
   std::shared_ptr<GemmCache> products;
+  std::shared_ptr<AttentionLibrary> attentions;
   bool tf32 = false;  // of FP32 operands
 };
 

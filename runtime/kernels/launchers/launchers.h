@@ -40,6 +40,9 @@ void add_layer_norm(const KernelCall& call);
 void gelu_grad_columns(const KernelCall& call);
 void layer_norm_grads(const KernelCall& call);
 
+void attention(const KernelCall& call);
+void attention_grad(const KernelCall& call);
+
 void initialize(const KernelCall& call);
 void step_control(const KernelCall& call);
 void adamw(const KernelCall& call);

@@ -34,6 +34,8 @@ constexpr std::array<Kernel, kOpCount> all_kernels() {
   set(Op::kAddLayerNorm, launchers::add_layer_norm);
   set(Op::kGeluGradColumns, launchers::gelu_grad_columns);
   set(Op::kLayerNormGrads, launchers::layer_norm_grads);
+  set(Op::kAttention, launchers::attention);
+  set(Op::kAttentionGrad, launchers::attention_grad);
   set(Op::kSign, launchers::sign);
   set(Op::kSignProduct, launchers::sign_product);
   set(Op::kSumParts, launchers::sum_parts);
