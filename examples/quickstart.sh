@@ -26,6 +26,7 @@ fi
 packages=("${build_packages[@]}")
 if [[ -z $text ]]; then packages+=(bible-kjv); fi
 install "${packages[@]}"
+fetch_cudnn_frontend build
 
 build_memwall() {
   cmake --preset cpu && cmake --build --preset cpu --parallel "$(env -u OMP_NUM_THREADS nproc)" --target memwall

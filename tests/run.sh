@@ -44,6 +44,7 @@ while (($#)); do
 done
 
 install "${build_packages[@]}" clang-format iproute2  # iproute2: for memwall scale --link
+fetch_cudnn_frontend "$build"
 if [[ $deps_only == yes ]]; then exit 0; fi
 
 # Tests start mpirun themselves, also as root in a container.
