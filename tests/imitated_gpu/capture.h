@@ -17,11 +17,14 @@ struct GraphItem {
   bool waits = false;
 };
 
+struct UserObject;  // cudart_user_object.cc
+
 struct Graph {
   std::vector<GraphItem> items;  // in the order of capture: a wait comes after its record
   int lanes = 1;
   int markers = 0;
   int device = 0;
+  std::vector<std::shared_ptr<UserObject>> retained;  // by it and by what is instantiated from it
 };
 
 struct Capture {

@@ -67,6 +67,8 @@ Settings read_settings() {
   read_number("MEMWALL_IMITATED_GPU_BYTES", settings.device_bytes, 1, "bytes, at least 1");
   read_number("MEMWALL_IMITATED_GPU_ARCH", settings.arch, 10, "major * 10 + minor, as 90");
   read_number("MEMWALL_IMITATED_GPU_PATIENCE", settings.patience_seconds, 0.0, "seconds");
+  read_number("MEMWALL_IMITATED_CUDNN_EXTRA_WORKSPACE", settings.cudnn_extra_workspace, 0,
+              "bytes, at least 0");
   int protect = 0;
   read_number("MEMWALL_IMITATED_GPU_PROTECT", protect, 0, "0 or 1");
   settings.protect = protect != 0;

@@ -7,6 +7,7 @@
 //   MEMWALL_IMITATED_GPU_ORDER=LATE      LATE, EARLY or RANDOM:<seed>; scheduler.h
 //   MEMWALL_IMITATED_GPU_PROTECT=1       the host cannot touch device memory
 //   MEMWALL_IMITATED_GPU_FAULT=<name>:<n>  the n-th call of <name> (1 is the first) fails
+//   MEMWALL_IMITATED_CUDNN_EXTRA_WORKSPACE=0  bytes that plans of cuDNN ask for beyond the usual
 //   MEMWALL_IMITATED_GPU_COUNTS=<file>   a line of JSON a process, written at its end
 //   MEMWALL_IMITATED_GPU_PATIENCE=120    seconds without progress after which the process aborts
 //
@@ -31,6 +32,7 @@ struct Settings {
   bool protect = false;
   std::string fault_name;  // empty: no fault
   uint64_t fault_call = 0;
+  int64_t cudnn_extra_workspace = 0;
   std::string counts_file;  // empty: none
   double patience_seconds = 120.0;
   int rank = 0;  // as the launcher says it, for the counts and for RANDOM's seed
