@@ -77,6 +77,8 @@ struct TrialAttention::Graphs {
     start(forward);
     auto attributes =
         graph::SDPA_attributes().set_generate_stats(true).set_attn_scale(problem.scale);
+    // As one operation, which newer libraries have for all of it, it is not imitated.
+    attributes.set_implementation(fe::AttentionImplementation_t::COMPOSITE);
     if (problem.is_causal) attributes.set_diagonal_band_right_bound(0);
     const auto q = input(forward, kQ), k = input(forward, kK), v = input(forward, kV);
     auto [o, stats] = forward.sdpa(q, k, v, attributes);
