@@ -162,6 +162,7 @@ TEST(ImitatedCudnnDescriptors, TensorsHaveAsManyStridesAsLengths) {
 }
 
 TEST(ImitatedCudnnGraphs, ComputeWhatTheySay) {
+  use({Order::kLate, 0});
   const auto x = tensor(1, {1, 2, 3}, {6, 3, 1}), b = tensor(2, {1, 2, 1}, {2, 1, 1});
   const auto y = tensor(3, {1, 2, 3}, {12, 1, 4});
   Difference difference(*x, *b, *y);
@@ -246,6 +247,7 @@ TEST(ImitatedCudnnPlans, RefuseVariantPacksThatDoNotFit) {
 
 // As a kernel that reads what was freed meanwhile: the device is lost.
 TEST(ImitatedCudnnPlans, LoseTheDeviceOverMemoryThatIsFreedBeforeTheyRun) {
+  use({Order::kLate, 0});
   const auto x = tensor(1, {1, 1, 2}, {2, 2, 1}), y = tensor(3, {1, 1, 2}, {2, 2, 1});
   Difference difference(*x, *x, *y);
   EXPECT_DNN(difference.operation.finalize());

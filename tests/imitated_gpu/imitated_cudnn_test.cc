@@ -191,6 +191,7 @@ TEST(ImitatedCudnnGraph, ScaleAndMaskAreThoseOfTheGraph) {
 // What runs late reads its inputs late, and in every order the numbers are the same.
 TEST(ImitatedCudnnOrder, RunsOnTheStream) {
   const Settled settled;
+  trial_settings().order = Order::kLate;
   Attention attention(small());
   ASSERT_EQ(attention.trial.build(), "");
   const DeviceArray<char> workspace(kSpace);
