@@ -114,10 +114,11 @@ std::optional<AttentionAttributes> backward_of(const Graph& graph, const Node& n
 }
 
 // Whether the target has a kernel for it. cuDNN's (its documentation, "Fused attention") are for 16
-// bits and heads of multiples of 8 up to 128 on all GPUs.
+// bits and heads of multiples of 8 up to 128 on all GPUs, and of more than one query.
 bool has_kernel(Backend backend, const AttentionAttributes& a, DType dtype) {
   if (backend == Backend::kCpu) return true;
-  return size_of(dtype) == 2 && a.size % 8 == 0 && a.size <= 128 && device_attention_samples(a) > 0;
+  return size_of(dtype) == 2 && a.time > 1 && a.size % 8 == 0 && a.size <= 128 &&
+         device_attention_samples(a) > 0;
 }
 
 class AttentionFuser {

@@ -1,6 +1,10 @@
 # Whole runs on imitated GPUs; what they do on real ones is shown elsewhere (tests/gpu).
 if(MEMWALL_CUDA_FOUND)
-  foreach(name cuda_equal_test cuda_options_test cuda_planned_test cuda_resume_test cuda_faults_test)
+  set(names cuda_equal_test cuda_options_test cuda_planned_test cuda_resume_test cuda_faults_test)
+  if(MEMWALL_CUDNN_FOUND)
+    list(APPEND names cuda_attention_test)
+  endif()
+  foreach(name ${names})
     memwall_test(${name} ROOMS base LABELS cuda LIBRARIES nlohmann_json::nlohmann_json)
     target_compile_definitions(${name} PRIVATE
       MEMWALL_BINARY="$<TARGET_FILE:memwall>"
