@@ -206,6 +206,7 @@ struct DropoutAttributes {
 struct AttentionAttributes {
   int64_t samples = 0, time = 0, heads = 0, size = 0;
   double scale = 1.0;
+  int64_t samples_a_call = 0;  // of a GPU's backward: a divisor of `samples`
   template <class V>
   void fields(V&& v) {
     v("samples", samples);
@@ -213,6 +214,7 @@ struct AttentionAttributes {
     v("heads", heads);
     v("size", size);
     v("scale", scale);
+    v("samples_a_call", samples_a_call);
   }
   bool operator==(const AttentionAttributes&) const = default;
 };

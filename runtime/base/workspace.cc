@@ -58,14 +58,18 @@ int64_t device_scores_bytes(const AttentionAttributes& a) {
 int64_t device_attention_samples(const AttentionAttributes& a) {
   const int64_t one = device_scores_bytes(a);
   if (one > kMostDeviceScoresBytes) return 0;
-  return largest_divisor(a.samples, std::max(int64_t{1}, kDeviceScoresBytes / one));
+  const auto is_aligned = [&](int64_t samples) {
+    return samples == a.samples || samples * a.heads * a.time * size_of(DType::kF32) % 16 == 0;
+  };
+  int64_t samples = std::min(a.samples, std::max(int64_t{1}, kDeviceScoresBytes / one));
+  while (samples > 0 && (a.samples % samples != 0 || !is_aligned(samples))) --samples;
+  return samples;
 }
 
 int64_t device_attention_grad_workspace_bytes(const AttentionAttributes& a) {
   // Beside the scores: dq, and a sum for each query, in FP32.
   const int64_t rows = a.heads * a.time * (a.size + 1) * size_of(DType::kF32);
-  return kDeviceAttentionWorkspaceBytes +
-         device_attention_samples(a) * (device_scores_bytes(a) + rows);
+  return kDeviceAttentionWorkspaceBytes + a.samples_a_call * (device_scores_bytes(a) + rows);
 }
 
 }  // namespace memwall

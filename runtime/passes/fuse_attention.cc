@@ -55,7 +55,12 @@ std::optional<AttentionAttributes> scores_of(const Graph& body, const Node& scor
       operand_of(body, scores.inputs[0]) != 0 || operand_of(body, scores.inputs[1]) != 1) {
     return {};
   }
-  return AttentionAttributes{0, time, heads, size, g.alpha};
+  return AttentionAttributes{.time = time, .heads = heads, .size = size, .scale = g.alpha};
+}
+
+void set_samples(AttentionAttributes& a, const Type& q) {
+  a.samples = q.shape.elements() / (a.time * a.heads * a.size);
+  a.samples_a_call = device_attention_samples(a);
 }
 
 bool is_gemm(const Node& node, ValueId a, ValueId b) {
@@ -75,7 +80,7 @@ std::optional<AttentionAttributes> forward_of(const Graph& graph, const Node& no
       mix.n != a->size || mix.alpha != 1.0 || body.outputs[0].value != nodes[2]->outputs[0]) {
     return {};
   }
-  a->samples = graph.type(node.inputs[0]).shape.elements() / (a->time * a->heads * a->size);
+  set_samples(*a, graph.type(node.inputs[0]));
   return a;
 }
 
@@ -109,7 +114,7 @@ std::optional<AttentionAttributes> backward_of(const Graph& graph, const Node& n
     const ValueId result = last.op == Op::kCopy ? last.inputs[0] : body.outputs[i].value;
     if (result != results[i]->outputs[0]) return {};
   }
-  a->samples = graph.type(node.inputs[0]).shape.elements() / (a->time * a->heads * a->size);
+  set_samples(*a, graph.type(node.inputs[0]));
   return a;
 }
 
@@ -118,7 +123,7 @@ std::optional<AttentionAttributes> backward_of(const Graph& graph, const Node& n
 bool has_kernel(Backend backend, const AttentionAttributes& a, DType dtype) {
   if (backend == Backend::kCpu) return true;
   return size_of(dtype) == 2 && a.time > 1 && a.size % 8 == 0 && a.size <= 128 &&
-         device_attention_samples(a) > 0;
+         a.samples_a_call > 0;
 }
 
 class AttentionFuser {

@@ -74,8 +74,11 @@ struct Shapes {
   }
 };
 
-const Shapes kShapes[] = {
-    {{1, 2, 1, 8, 1.0}}, {{2, 5, 3, 16, 0.25}}, {{3, 70, 2, 8, 0.4}}, {{1, 129, 1, 64, 0.125}}};
+const Shapes kShapes[] = {{{1, 2, 1, 8, 1.0, 1}},
+                          {{2, 5, 3, 16, 0.25, 2}},
+                          {{3, 70, 2, 8, 0.4, 1}},
+                          {{4, 33, 2, 8, 0.4, 2}},
+                          {{1, 129, 1, 64, 0.125, 1}}};
 
 OpCase case_of(const Shapes& shapes, Op op) {
   OpCase c;
@@ -113,12 +116,10 @@ TEST(Attention, ItsGradientIsTheBodys) {
       return x;
     };
     const std::vector<Values> forward = shapes.forward(coarse(q), coarse(k), coarse(v));
-    c.inputs = {input(shapes.values(), coarse(dy)),
-                input(shapes.values(), coarse(q)),
-                input(shapes.values(), coarse(k)),
-                input(shapes.values(), coarse(v)),
-                input(shapes.values(), forward[0]),
-                input({shapes.rows()}, forward[1], Kind::kStatistic)};
+    c.inputs = {
+        input(shapes.values(), coarse(dy)), input(shapes.values(), coarse(q)),
+        input(shapes.values(), coarse(k)),  input(shapes.values(), coarse(v)),
+        input(shapes.values(), forward[0]), input({shapes.rows()}, forward[1], Kind::kStatistic)};
     for (int i = 0; i < 3; ++i) c.outputs.push_back(output(shapes.values()));
     c.workspace_bytes = attention_grad_workspace_bytes(shapes.a, DType::kF64);
     // y is rounded to the type, and its product with dy is as far off in every ds.

@@ -239,7 +239,7 @@ void attention(const KernelCall& call) {
 
 void attention_grad(const KernelCall& call) {
   const auto& a = std::get<AttentionAttributes>(call.attributes);
-  start(call, true, device_attention_samples(a),
+  start(call, true, a.samples_a_call,
         {{cuda::kDy, &call.inputs[0]},
          {cuda::kQ, &call.inputs[1]},
          {cuda::kK, &call.inputs[2]},
