@@ -40,14 +40,19 @@ std::string rank_on_host(size_t rank, const std::string& host) {
   return "rank " + std::to_string(rank) + " on " + host;
 }
 
-// {} without an error, else {host, exit code, message}.
+constexpr const char* kNoAnswer = "no answer";
+
+// {} without an error, else {host, exit code, message, kNoAnswer or ""}.
 std::vector<std::string> describe(std::exception_ptr error) {
   if (!error) return {};
-  const auto fields = [](const char* message, ExitCode code) {
-    return std::vector<std::string>{host_name(), std::to_string(static_cast<int>(code)), message};
+  const auto fields = [](const char* message, ExitCode code, const char* kind = "") {
+    return std::vector<std::string>{host_name(), std::to_string(static_cast<int>(code)), message,
+                                    kind};
   };
   try {
     std::rethrow_exception(error);
+  } catch (const NoAnswer& e) {
+    return fields(e.what(), e.code(), kNoAnswer);
   } catch (const Error& e) {
     return fields(e.what(), e.code());
   } catch (const std::exception& e) {
@@ -88,7 +93,10 @@ void check_agreement(Communicator& comm,
 void throw_together(Communicator& comm, std::exception_ptr mine) {
   const auto all = gather_fields(comm, describe(mine));
   const auto failed = [](const std::vector<std::string>& fields) { return !fields.empty(); };
-  const auto first = std::find_if(all.begin(), all.end(), failed);
+  auto first = std::find_if(all.begin(), all.end(), [&](const auto& fields) {
+    return failed(fields) && fields[3] != kNoAnswer;
+  });
+  if (first == all.end()) first = std::find_if(all.begin(), all.end(), failed);
   if (first == all.end()) return;
   const std::string& message = (*first)[2];
   const bool alike = std::all_of(all.begin(), all.end(), [&](const auto& fields) {

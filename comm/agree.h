@@ -24,6 +24,12 @@ class SharedError : public Error {
   using Error::Error;
 };
 
+// Another rank has not answered. Where ranks fail together, an error of another kind is the cause.
+class NoAnswer : public Error {
+ public:
+  using Error::Error;
+};
+
 // Items that must be equal on all ranks, e.g. {"configuration", hash}, in the same order. Throws a
 // SharedError (bad input) that names the first item to differ, the lowest rank that differs from
 // rank 0, both hosts and both values.
@@ -31,8 +37,8 @@ void check_agreement(Communicator& comm,
                      const std::vector<std::pair<std::string, std::string>>& items);
 
 // Returns where no rank has an error (`mine` is null). Otherwise throws the error of the lowest
-// rank that has one, as a SharedError with its message and exit code, on every rank; the message
-// says which rank it is, unless all ranks failed alike.
+// rank that has one, and one that is no NoAnswer if there is, as a SharedError with its message and
+// exit code, on every rank; the message says which rank it is, unless all ranks failed alike.
 void throw_together(Communicator& comm, std::exception_ptr mine);
 
 // Runs `body` on every rank (not collective itself), then throws together.

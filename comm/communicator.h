@@ -56,6 +56,10 @@ class Communicator {
   // stay valid until the next call.
   virtual void set_activity(const char* activity) = 0;
 
+  // Gives up what is under way, without waiting for anybody: the caller is leaving by an error, and
+  // frees the buffers next. Nothing may be called afterwards. Does not throw.
+  virtual void abandon() {}
+
   virtual const Ledger& ledger() const = 0;
 
   // When a call that was waited for had completed, in nanoseconds of the steady clock (polled

@@ -23,7 +23,14 @@ bool overlap(const Extent& a, const Extent& b) {
 }  // namespace
 
 StagedCommunicator::~StagedCommunicator() {
-  for (const Buffer& buffer : buffers_) device_.release_host(buffer.data);
+  // After an error the host's communicator may still write to what it was given.
+  std::vector<bool> lent(buffers_.size(), false);
+  for (const Chunk& chunk : chunks_) {
+    if (chunk.state == State::kMoving) lent[chunk.buffer] = true;
+  }
+  for (size_t b = 0; b < buffers_.size(); ++b) {
+    if (!lent[b]) device_.release_host(buffers_[b].data);
+  }
 }
 
 // The smallest free one that is large enough.

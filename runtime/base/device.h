@@ -20,7 +20,16 @@ struct DeviceInfo {
   int64_t bytes = 0;     // of its memory
 };
 
-class Device {
+// What gives an executor its arena.
+class ArenaMemory {
+ public:
+  virtual ~ArenaMemory() = default;
+  // 256-byte aligned. Throws an Error that says how much is free where it does not fit.
+  virtual std::byte* allocate(int64_t bytes) = 0;
+  virtual void release(std::byte* memory) = 0;
+};
+
+class Device : public ArenaMemory {
  public:
   enum class Queue : uint8_t { kCompute, kCommunication, kCopy };
   static constexpr int kQueues = 3;
@@ -28,12 +37,7 @@ class Device {
   // only known that they are reached.
   using Mark = int64_t;
 
-  virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
-
-  // 256-byte aligned. Throws an Error that says how much is free where it does not fit.
-  virtual std::byte* allocate(int64_t bytes) = 0;
-  virtual void release(std::byte* memory) = 0;
   // Of the host, pinned, so that copies run beside everything else.
   virtual std::byte* allocate_host(int64_t bytes) = 0;
   virtual void release_host(std::byte* memory) = 0;

@@ -13,6 +13,7 @@
 #include "runtime/cli/budget.h"
 #include "runtime/cli/environment.h"
 #include "runtime/cli/gpu.h"
+#include "runtime/cli/gpu_products.h"
 #include "runtime/cli/plan_text.h"
 #include "runtime/cli/rank_tables.h"
 #include "runtime/cli/run_folder.h"
@@ -249,6 +250,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
     peak_flops = with_gpu ? gpu_gemm_flops(gpu, gpt_spec(run.config).dtype, job)
                           : measure_gemm_flops(job.threads());
   }
+  if (with_gpu) agree_on_products(gpu, run.plan, job);
   // Ranks that share a GPU take their arenas one after the other, so that each sees what it took.
   std::unique_ptr<Executor> executor;
   const int turns = with_gpu ? job.ranks_on_host() : 1;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <exception>
 #include <string>
 
 #include "runtime/base/math.h"
@@ -33,16 +34,18 @@ Executor::Executor(const Plan& plan, Communicator& comm, int threads,
       threads_(threads),
       arena_(plan.arena_bytes),
       device_(accelerator.device),
+      arena_memory_(accelerator.arena != nullptr ? accelerator.arena : device_),
       kernel_(device_ != nullptr ? accelerator.kernel : &kernel_of),
       transfers_(accelerator.transfers != nullptr ? *accelerator.transfers : comm),
-      memory_(arena_.data()) {
+      memory_(arena_.data()),
+      exceptions_at_start_(std::uncaught_exceptions()) {
   check(comm.size() == plan.ranks, "the plan was made for another number of ranks");
   check(comm.size() == 1 || transfers_.transport() == plan.fabric.transport,
         "the plan was made for another transport");
   if (device_ == nullptr) return;
   check(plan.target == device_->info().target, "the plan was made for another target", plan.target);
   const int64_t before = device_->free_bytes();
-  memory_ = device_->allocate(round_up(plan.arena_bytes, plan.page_bytes));
+  memory_ = arena_memory_->allocate(round_up(plan.arena_bytes, plan.page_bytes));
   device_free_bytes_ = device_->free_bytes();
   device_arena_bytes_ = before - device_free_bytes_;
   for (const Program& program : plan.programs) {
@@ -59,7 +62,10 @@ Executor::Executor(const Plan& plan, Communicator& comm, int threads,
 
 Executor::~Executor() {
   if (device_ == nullptr) return;
-  device_->release(memory_);
+  // To free memory is to wait for what is queued on it, which may need ranks that wait in vain for
+  // this one.
+  if (std::uncaught_exceptions() > exceptions_at_start_) transfers_.abandon();
+  arena_memory_->release(memory_);
   if (parcels_ != nullptr) device_->release_host(parcels_);
 }
 

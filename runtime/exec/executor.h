@@ -41,6 +41,7 @@ struct Accelerator {
   Device* device = nullptr;
   Kernel (*kernel)(Op) = nullptr;
   Communicator* transfers = nullptr;  // of the device's memory; null with one rank
+  ArenaMemory* arena = nullptr;       // where the arena comes from; null: the device
 };
 
 class Executor {
@@ -114,6 +115,7 @@ class Executor {
   int threads_;
   Arena arena_;
   Device* const device_;
+  ArenaMemory* const arena_memory_;
   Kernel (*const kernel_)(Op);
   Communicator& transfers_;
   std::byte* memory_;  // the arena that programs run in
@@ -121,6 +123,7 @@ class Executor {
   StepObserver* observer_ = nullptr;
   std::vector<Ticket> tickets_;        // of the running program, by step
   const char* activity_ = "start-up";  // the step that was begun last
+  const int exceptions_at_start_;
 };
 
 }  // namespace memwall

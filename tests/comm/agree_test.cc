@@ -75,6 +75,25 @@ TEST(ThrowTogether, TheLowestFailingRankIsHeardEverywhere) {
   EXPECT_EQ(message, "rank 1 on " + host_name() + ": no room on rank 1");
 }
 
+// Rank 0 only waited for the others.
+TEST(ThrowTogether, TheCauseIsHeardBeforeWhoWaitedInVain) {
+  if (world().size() == 1) GTEST_SKIP() << "for several ranks";
+  const std::string message = shared_message<Error>(
+      [] {
+        run_together(world(), [] {
+          if (is_last(world())) throw Error("no such interface");
+          throw NoAnswer("not done after 2 s");
+        });
+      },
+      ExitCode::kFailed);
+  EXPECT_EQ(message, "rank " + std::to_string(world().size() - 1) + " on " + host_name() +
+                         ": no such interface");
+  const std::string alike = shared_message<Error>(
+      [] { run_together(world(), [] { throw NoAnswer("not done after 2 s"); }); },
+      ExitCode::kFailed);
+  EXPECT_EQ(alike, "not done after 2 s");
+}
+
 TEST(ThrowTogether, AnErrorOfAllRanksIsSaidAsItIs) {
   const std::string message = shared_message<Error>(
       [] { run_together(world(), [] { throw InputError("bad field", "run.textproto:3"); }); },

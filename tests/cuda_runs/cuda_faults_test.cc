@@ -16,6 +16,9 @@ int occurrences(const std::string& text, const std::string& part) {
 
 class CudaFaults : public CudaRuns {
  protected:
+  // By GPUs: a copy in the first step, after its first micro-step.
+  const std::string kLaterSend[3] = {"", "20", "4"};
+
   // One message with that part, and no run folder for what is known before the run starts.
   void expect_refused(const Asked& asked, int code, const std::string& part) {
     const Outcome outcome = try_train("refused", asked);
@@ -173,6 +176,50 @@ TEST_F(CudaFaults, ALibraryOfOneRank) {
   expect_said_by(1, 2, "cublasLtMatmul:200", "cuBLASLt: cublasLtMatmul: ");
   expect_said_by(1, 2, "ncclReduceScatter:3", "NCCL: ncclReduceScatter: ");
   expect_said_by(0, 1, "cudaMemcpyAsync:20", "CUDA: cudaMemcpyAsync: ");
+}
+
+// What is refused on one rank between two programs of a step, while collectives of the first are
+// queued: the others end by its error, and nothing waits for what they no longer do.
+TEST_F(CudaFaults, AnErrorThatIsNeitherTheGpusNorNccls) {
+  for (const int gpus : {1, 2}) {
+    for (const int rank : {0, 1}) {
+      const std::string said =
+          fail(gpus, rank, "export MEMWALL_IMITATED_GPU_REFUSE=cudaMemcpyAsync:" + kLaterSend[gpus],
+               {"data.global_batch_size=12", stage(3), "parallel.prefetch_depth=2"});
+      EXPECT_EQ(occurrences(said, "memwall: "), 1) << said;
+      EXPECT_NE(said.find("CUDA: cudaMemcpyAsync: invalid argument"), std::string::npos) << said;
+      EXPECT_NE(said.find("memwall: rank " + std::to_string(rank) + " on "), std::string::npos)
+          << said;
+    }
+  }
+}
+
+// Which interface NCCL takes, whom it reaches: what goes wrong there shows as a start without end.
+TEST_F(CudaFaults, NcclDoesNotStart) {
+  const Words soon = {"communication.timeout_seconds=2"};
+  const std::string what = "NCCL: ncclCommInitRankConfig is not done after 1.6 s: another rank ";
+  Asked asked = nccl(2, soon);
+  asked.variables["MEMWALL_IMITATED_NCCL_START"] = "NEVER";
+  const Outcome everywhere = try_train("everywhere", asked);
+  EXPECT_EQ(everywhere.exit_code, 1) << everywhere.err;
+  EXPECT_EQ(occurrences(everywhere.err, "memwall: " + what), 1) << everywhere.err;
+  EXPECT_EQ(occurrences(everywhere.err, "memwall: "), 1) << everywhere.err;
+  for (const int rank : {0, 1}) {
+    const std::string said = fail(2, rank, "export MEMWALL_IMITATED_NCCL_START=NEVER", soon);
+    EXPECT_EQ(occurrences(said, "memwall: " + what), 1) << said;
+  }
+}
+
+TEST_F(CudaFaults, NcclStartsOnOneRankOnly) {
+  for (const std::string call : {"ncclCommInitRankConfig", "ncclGetUniqueId"}) {
+    for (const int rank : {0, 1}) {
+      if (rank == 1 && call == "ncclGetUniqueId") continue;  // rank 0's
+      const std::string said = fail(2, rank, "export MEMWALL_IMITATED_GPU_FAULT=" + call + ":1",
+                                    {"communication.timeout_seconds=4"});
+      EXPECT_EQ(occurrences(said, "memwall: "), 1) << said;
+      EXPECT_NE(said.find("NCCL: " + call + ": unhandled cuda error"), std::string::npos) << said;
+    }
+  }
 }
 
 TEST_F(CudaFaults, ARankThatDies) {

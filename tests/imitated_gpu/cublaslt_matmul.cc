@@ -15,6 +15,9 @@ namespace {
 constexpr uint64_t kMagic = 0x6d656d77616c6c31;
 constexpr uint64_t kWorkspaceBytes = uint64_t{4} << 20;  // what the first algorithm would like
 constexpr uint64_t kWorkspaceAlignment = 256;
+// Of algorithms: the first uses the workspace, the second needs none, the third is the first with
+// sums of the two halves of k added last, and so with other bits.
+constexpr uint64_t kWithWorkspace = 1, kWithoutWorkspace = 2, kInHalves = 3;
 
 // Lies in cublasLtMatmulAlgo_t; plain bytes, which may be saved and sent to other ranks.
 struct Algorithm {
@@ -249,8 +252,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     Gemm gemm;
     if (const cublasStatus_t status = shape(problem, gemm)) return status;
     const LtPreference& wanted = fields(preference);
-    Algorithm algorithm{
-        kMagic, std::min(wanted.max_workspace_bytes, kWorkspaceBytes), hash_of(problem), 1, {}};
+    Algorithm algorithm{kMagic,
+                        std::min(wanted.max_workspace_bytes, kWorkspaceBytes),
+                        hash_of(problem),
+                        settings().products_in_halves ? kInHalves : kWithWorkspace,
+                        {}};
     std::memcpy(algorithm.alignment, wanted.alignment, sizeof(algorithm.alignment));
     for (const uint32_t alignment : wanted.alignment) {
       if (alignment == 0) return CUBLAS_STATUS_INVALID_VALUE;
@@ -258,7 +264,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     fill(results[(*returned)++], algorithm);
     if (requested > 1 && algorithm.workspace_bytes > 0) {
       algorithm.workspace_bytes = 0;
-      algorithm.id = 2;
+      algorithm.id = kWithoutWorkspace;
       fill(results[(*returned)++], algorithm);
     }
     return CUBLAS_STATUS_SUCCESS;
@@ -277,7 +283,12 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t op
     const Algorithm algorithm = algorithm_of(*algo);
     if (algorithm.magic != kMagic) return CUBLAS_STATUS_INVALID_VALUE;
     if (algorithm.problem != hash_of(problem)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    return fill(*result, algorithm);
+    // The real one leaves result->algo alone.
+    const cublasLtMatmulAlgo_t before = result->algo;
+    fill(*result, algorithm);
+    result->algo = before;
+    result->workspaceSize += settings().more_workspace;
+    return CUBLAS_STATUS_SUCCESS;
   });
 }
 
@@ -314,6 +325,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
     }
     const Algorithm algorithm = algorithm_of(*algo);
     if (algorithm.problem != hash_of(problem)) return refuse("the algorithm is another product's");
+    gemm.in_halves = algorithm.id == kInHalves;
     gemm.a.data = a;
     gemm.b.data = b;
     gemm.c.data = c;

@@ -119,8 +119,18 @@ void run_in(const Gemm& gemm) {
     for (int64_t j = 0; j < tiles(gemm.n, kTileColumns); ++j) {
       for (int64_t i = 0; i < tiles(gemm.m, kTileRows); ++i) {
         Sum sums[kTileColumns][kTileRows];
-        multiply_tile(a.data() + i * gemm.k * kTileRows, b.data() + j * gemm.k * kTileColumns,
-                      gemm.k, sums);
+        const Sum* const from_a = a.data() + i * gemm.k * kTileRows;
+        const Sum* const from_b = b.data() + j * gemm.k * kTileColumns;
+        const int64_t first = gemm.in_halves ? gemm.k / 2 : gemm.k;
+        multiply_tile(from_a, from_b, first, sums);
+        if (first < gemm.k) {
+          Sum rest[kTileColumns][kTileRows];
+          multiply_tile(from_a + first * kTileRows, from_b + first * kTileColumns, gemm.k - first,
+                        rest);
+          for (int64_t column = 0; column < kTileColumns; ++column) {
+            for (int64_t row = 0; row < kTileRows; ++row) sums[column][row] += rest[column][row];
+          }
+        }
         store_tile(gemm, batch, i * kTileRows, j * kTileColumns, sums);
       }
     }

@@ -1,7 +1,8 @@
 // Reference matrix product of the cuBLASLt double:
 //   D = f(alpha * A B + beta * C + bias), A (m, k), B (k, n), C and D (m, n), batch by batch.
 // Each element is a sum of fused multiply-adds in the order of k, in FP32 (FP64 for FP64 matrices),
-// and is rounded once to D's type. C is not read where beta is 0; it may be D itself.
+// and is rounded once to D's type; in halves, it is two such sums, of the halves of k. C is not
+// read where beta is 0; it may be D itself.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -28,6 +29,7 @@ struct Gemm {
   bool has_bias = false;
   Operand bias;       // (m), row_stride 1
   bool gelu = false;  // the tanh form
+  bool in_halves = false;
 };
 
 size_t element_bytes(cudaDataType_t type);  // 0: not a type of these

@@ -175,6 +175,51 @@ TEST_F(ImitatedNccl, DifferentCallsAreNoticed) {
   revive();
 }
 
+ncclResult_t settled(ncclComm_t communicator, ncclResult_t status) {
+  while (status == ncclInProgress) EXPECT_NCCL(ncclCommGetAsyncError(communicator, &status));
+  return status;
+}
+
+// The work of a call lies in its stream when the call has ended, and no other is taken before.
+TEST_F(ImitatedNccl, ACommunicatorThatDoesNotBlock) {
+  use({Order::kLate, 0});
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  ncclComm_t second = nullptr;
+  EXPECT_EQ(ncclCommInitRankConfig(&second, size, shared_id(), rank, &config), ncclInProgress);
+  ASSERT_NE(second, nullptr);
+  const TestStream stream;
+  const DeviceArray<float> values({1.0f});
+  const auto add = [&] {
+    return ncclAllReduce(values.get(), values.get(), 1, ncclFloat, ncclSum, second, stream);
+  };
+  EXPECT_EQ(add(), ncclInvalidArgument);
+  EXPECT_NCCL(settled(second, ncclInProgress));
+  EXPECT_EQ(add(), ncclInProgress);
+  stream.synchronize();
+  EXPECT_EQ(values.read()[0], 1.0f);
+  EXPECT_EQ(add(), ncclInvalidArgument);
+  EXPECT_EQ(ncclCommDestroy(second), ncclInvalidArgument);
+  EXPECT_NCCL(settled(second, ncclInProgress));
+  stream.synchronize();
+  EXPECT_EQ(values.read()[0], static_cast<float>(size));
+  EXPECT_EQ(ncclCommDestroy(second), ncclInvalidUsage);
+  EXPECT_NCCL(settled(second, ncclCommFinalize(second)));
+  EXPECT_NCCL(ncclCommDestroy(second));
+}
+
+TEST_F(ImitatedNccl, AStartThatNeverEndsIsAborted) {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  ncclComm_t second = nullptr;
+  settings().never_starts = rank == 0;
+  ncclResult_t state = ncclCommInitRankConfig(&second, size, shared_id(), rank, &config);
+  for (int i = 0; i < 100; ++i) EXPECT_NCCL(ncclCommGetAsyncError(second, &state));
+  EXPECT_EQ(state, ncclInProgress);
+  EXPECT_NCCL(ncclCommAbort(second));
+  settings().never_starts = false;
+}
+
 TEST_F(ImitatedNccl, TwoRanksOnOneDeviceAreRefused) {
   EXPECT_CUDA(cudaSetDevice(0));
   ncclComm_t second = nullptr;

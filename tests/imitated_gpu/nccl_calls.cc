@@ -54,7 +54,9 @@ bool overlaps_badly(const Part& part, const ncclComm& communicator) {
 }
 
 ncclResult_t check(const Part& part, const ncclComm& communicator, const StreamPtr& stream) {
+  if (const ncclResult_t result = ensure_ready(communicator)) return result;
   if (communicator.error != ncclSuccess) return communicator.error;
+  if (communicator.finalized) return nccl_error(ncclInvalidUsage, "the communicator is finalized");
   if (stream == nullptr || stream->device != communicator.device) {
     return nccl_error(ncclInvalidArgument, "the stream is not one of the communicator's device");
   }
@@ -94,10 +96,13 @@ ncclResult_t call(const char* name, ncclComm_t handle, cudaStream_t stream_handl
     if (part.count == 0) return ncclSuccess;
     if (the_group.depth > 0) {
       add_to_group(communicator, stream, part);
-    } else {
-      issue(communicator, stream, {part});
+      return ncclSuccess;
     }
-    return ncclSuccess;
+    // The work is in the stream when the call has ended, and not before.
+    return begin(*communicator, [communicator, stream, part] {
+      issue(communicator, stream, {part});
+      return ncclSuccess;
+    });
   });
 }
 
@@ -133,7 +138,7 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
 
 ncclResult_t ncclCommInitRank(ncclComm_t* communicator, int ranks, ncclUniqueId id, int rank) {
   return nccl_api("ncclCommInitRank",
-                  [&](Lock&) { return initialize(communicator, ranks, id, rank); });
+                  [&](Lock&) { return initialize(communicator, ranks, id, rank, true); });
 }
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* communicator, int ranks, ncclUniqueId id, int rank,
                                     ncclConfig_t* config) {
@@ -142,7 +147,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* communicator, int ranks, ncclUni
     if (config != nullptr && (config->magic != initial.magic || config->size != initial.size)) {
       return nccl_error(ncclInvalidArgument, "the configuration is not initialised");
     }
-    return initialize(communicator, ranks, id, rank);
+    return initialize(communicator, ranks, id, rank, config == nullptr || config->blocking != 0);
   });
 }
 
@@ -150,14 +155,25 @@ ncclResult_t ncclCommFinalize(ncclComm_t handle) {
   return nccl_api("ncclCommFinalize", [&](Lock& lock) {
     const CommunicatorPtr communicator = find_communicator(handle);
     if (communicator == nullptr) return nccl_error(ncclInvalidArgument, "no such communicator");
-    wait_for_calls(lock, *communicator);
-    return ncclSuccess;
+    if (const ncclResult_t result = ensure_ready(*communicator)) return result;
+    if (communicator->finalized) return nccl_error(ncclInvalidArgument, "finalized already");
+    communicator->finalized = true;
+    if (communicator->blocking) wait_for_calls(lock, *communicator);
+    return begin(*communicator, [last = communicator->last] {
+      if (last == nullptr || last->done) return ncclSuccess;
+      process().scheduler.poll(last);
+      return ncclInProgress;
+    });
   });
 }
 ncclResult_t ncclCommDestroy(ncclComm_t handle) {
   return nccl_api("ncclCommDestroy", [&](Lock& lock) {
     const CommunicatorPtr communicator = find_communicator(handle);
     if (communicator == nullptr) return nccl_error(ncclInvalidArgument, "no such communicator");
+    if (const ncclResult_t result = ensure_ready(*communicator)) return result;
+    if (!communicator->blocking && !communicator->finalized) {
+      return nccl_error(ncclInvalidUsage, "a communicator that does not block is not finalized");
+    }
     wait_for_calls(lock, *communicator);
     destroy(communicator);
     return ncclSuccess;
@@ -180,8 +196,11 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t* error) {
   count_call("ncclCommGetAsyncError");
   const CommunicatorPtr communicator = find_communicator(handle);
   if (communicator == nullptr) return nccl_error(ncclInvalidArgument, "no such communicator");
-  const bool lost = process().lost != cudaSuccess && communicator->error == ncclSuccess;
-  *error = lost ? ncclUnhandledCudaError : communicator->error;
+  process().scheduler.drift();
+  *error = get_on(*communicator);
+  if (process().lost != cudaSuccess && communicator->error == ncclSuccess) {
+    *error = ncclUnhandledCudaError;
+  }
   return ncclSuccess;
 }
 
@@ -251,10 +270,15 @@ ncclResult_t ncclGroupEnd() {
     if (--the_group.depth > 0) return ncclSuccess;
     const Group group = std::exchange(the_group, {});
     if (group.error != ncclSuccess) return group.error;
+    ncclResult_t result = ncclSuccess;
     for (const Pending& pending : group.pending) {
-      issue(pending.communicator, pending.stream, pending.parts);
+      const ncclResult_t begun = begin(*pending.communicator, [pending] {
+        issue(pending.communicator, pending.stream, pending.parts);
+        return ncclSuccess;
+      });
+      if (begun != ncclSuccess) result = begun;
     }
-    return ncclSuccess;
+    return result;
   });
 }
 

@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <functional>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "tests/imitated_gpu/nccl_sum.h"
@@ -34,16 +36,8 @@ bool mpi_runs() {
   return initialized != 0 && finalized == 0;
 }
 
-// Meets the other ranks: all with one id, and no two on one device.
-ncclResult_t meet(ncclComm& communicator, const ncclUniqueId& id) {
-  Member self{};
-  self.id = id;
-  gethostname(self.host, sizeof(self.host) - 1);
-  self.device = settings().first + communicator.device;
-  std::vector<Member> members(static_cast<size_t>(communicator.size));
-  MPI_Comm_dup(MPI_COMM_WORLD, &communicator.world);
-  MPI_Allgather(&self, sizeof(self), MPI_BYTE, members.data(), sizeof(self), MPI_BYTE,
-                communicator.world);
+// All with one id, and no two on one device.
+ncclResult_t check_members(const std::vector<Member>& members, const ncclUniqueId& id) {
   for (size_t i = 0; i < members.size(); ++i) {
     if (std::memcmp(&members[i].id, &id, sizeof(id)) != 0) {
       return nccl_error(ncclInvalidArgument, "the ranks have different unique ids");
@@ -60,6 +54,48 @@ ncclResult_t meet(ncclComm& communicator, const ncclUniqueId& id) {
   }
   return ncclSuccess;
 }
+
+// Meets the other ranks, without blocking. What MPI writes to is kept for ever: a meeting that is
+// given up cannot be taken back.
+class Meeting {
+ public:
+  Meeting(ncclComm& communicator, const ncclUniqueId& id) : communicator_(communicator) {
+    self_.id = id;
+    gethostname(self_.host, sizeof(self_.host) - 1);
+    self_.device = settings().first + communicator.device;
+    members_.resize(static_cast<size_t>(communicator.size));
+  }
+
+  ncclResult_t get_on() {
+    if (phase_ == 0) {
+      MPI_Comm_idup(MPI_COMM_WORLD, &world_, &request_);
+      phase_ = 1;
+    }
+    if (!arrived()) return ncclInProgress;
+    if (phase_ == 1) {
+      MPI_Iallgather(&self_, sizeof(self_), MPI_BYTE, members_.data(), sizeof(self_), MPI_BYTE,
+                     world_, &request_);
+      phase_ = 2;
+      if (!arrived()) return ncclInProgress;
+    }
+    communicator_.world = world_;
+    return check_members(members_, self_.id);
+  }
+
+ private:
+  bool arrived() {
+    int done = 0;
+    MPI_Test(&request_, &done, MPI_STATUS_IGNORE);
+    return done != 0;
+  }
+
+  ncclComm& communicator_;
+  Member self_{};
+  std::vector<Member> members_;
+  MPI_Comm world_ = MPI_COMM_NULL;
+  MPI_Request request_ = MPI_REQUEST_NULL;
+  int phase_ = 0;
+};
 
 // The state of one enqueued group.
 bool run(const CommunicatorPtr& communicator, Exchange& exchange) {
@@ -92,7 +128,38 @@ const char* last_nccl_error() {
   return error_text().c_str();
 }
 
-ncclResult_t initialize(ncclComm_t* handle, int ranks, const ncclUniqueId& id, int rank) {
+ncclResult_t begin(ncclComm& communicator, std::function<ncclResult_t()> work) {
+  if (!communicator.blocking) {
+    communicator.under_way = std::move(work);
+    communicator.asked = 0;
+    return ncclInProgress;
+  }
+  ncclResult_t result = ncclInProgress;
+  while (result == ncclInProgress) result = work();
+  return result;
+}
+
+ncclResult_t get_on(ncclComm& communicator) {
+  constexpr int kAskedInVain = 2;  // so that who does not ask until the end is found out
+  if (!communicator.under_way) return communicator.error;
+  if (++communicator.asked <= kAskedInVain) return ncclInProgress;
+  const ncclResult_t result = communicator.under_way();
+  if (result == ncclInProgress) return result;
+  communicator.under_way = nullptr;
+  if (communicator.error == ncclSuccess) communicator.error = result;
+  return communicator.error;
+}
+
+ncclResult_t ensure_ready(const ncclComm& communicator) {
+  if (!communicator.under_way) return ncclSuccess;
+  complain("NCCL: a call before the one before it is done (ncclInProgress)");
+  return nccl_error(ncclInvalidArgument,
+                    "Attempt to use communicator before the previous operation returned "
+                    "ncclSuccess");
+}
+
+ncclResult_t initialize(ncclComm_t* handle, int ranks, const ncclUniqueId& id, int rank,
+                        bool blocking) {
   *handle = nullptr;
   if (ranks < 1 || rank < 0 || rank >= ranks) {
     return nccl_error(ncclInvalidArgument, "no such rank");
@@ -102,6 +169,7 @@ ncclResult_t initialize(ncclComm_t* handle, int ranks, const ncclUniqueId& id, i
   communicator->size = ranks;
   communicator->device = current_device();
   communicator->thread = std::this_thread::get_id();
+  communicator->blocking = blocking;
   if (ranks > 1) {
     int world_rank = -1, world_size = -1;
     if (mpi_runs()) {
@@ -112,15 +180,19 @@ ncclResult_t initialize(ncclComm_t* handle, int ranks, const ncclUniqueId& id, i
       return nccl_error(ncclInvalidArgument,
                         "the imitated NCCL knows only the ranks of MPI_COMM_WORLD, all of them");
     }
-    const ncclResult_t met = meet(*communicator, id);
-    if (met != ncclSuccess) {
-      MPI_Comm_free(&communicator->world);
-      return met;
-    }
+  }
+  auto* const meeting = ranks > 1 ? new Meeting(*communicator, id) : nullptr;
+  const ncclResult_t result = begin(*communicator, [meeting] {
+    if (settings().never_starts) return ncclInProgress;
+    return meeting == nullptr ? ncclSuccess : meeting->get_on();
+  });
+  if (result != ncclSuccess && result != ncclInProgress) {
+    if (communicator->world != MPI_COMM_NULL) MPI_Comm_free(&communicator->world);
+    return result;
   }
   *handle = communicator.get();
   communicators()[communicator.get()] = communicator;
-  return ncclSuccess;
+  return result;
 }
 
 void wait_for_calls(Lock& lock, ncclComm& communicator) {

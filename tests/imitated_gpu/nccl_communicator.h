@@ -4,6 +4,7 @@
 #include <mpi.h>
 #include <nccl.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -16,7 +17,14 @@ struct ncclComm {
   int rank = 0, size = 1, device = 0;
   std::thread::id thread;  // that made it: MPI is called from no other
   bool aborted = false;
+  bool finalized = false;
   ncclResult_t error = ncclSuccess;
+
+  // Of a communicator that does not block (config.blocking 0): what the last call still has to do.
+  // It gets on only while the state is asked for, and returns ncclInProgress until it is done.
+  bool blocking = true;
+  std::function<ncclResult_t()> under_way;
+  int asked = 0;  // for the state of that call
 
   // Calls of one communicator run in the order in which they were made, whatever their streams.
   memwall::imitated::StreamPtr last_stream;
@@ -33,7 +41,15 @@ CommunicatorPtr find_communicator(ncclComm_t handle);  // null: no such
 ncclResult_t nccl_error(ncclResult_t result, const std::string& text);
 const char* last_nccl_error();
 
-ncclResult_t initialize(ncclComm_t* handle, int ranks, const ncclUniqueId& id, int rank);
+ncclResult_t initialize(ncclComm_t* handle, int ranks, const ncclUniqueId& id, int rank,
+                        bool blocking);
+
+// Does the work of a call, or starts it.
+ncclResult_t begin(ncclComm& communicator, std::function<ncclResult_t()> work);
+ncclResult_t get_on(ncclComm& communicator);  // the communicator's state
+// Refuses what comes before the last call has ended.
+ncclResult_t ensure_ready(const ncclComm& communicator);
+
 void wait_for_calls(Lock& lock, ncclComm& communicator);
 void destroy(const CommunicatorPtr& communicator);  // all its calls have run
 void abort(const CommunicatorPtr& communicator);    // those that have not will do nothing

@@ -106,7 +106,11 @@ cudaError_t last_error(bool clear) {
 }
 
 cudaError_t enter(const char* name) {
-  if (count_call(name)) {
+  const bool fails = count_call(name);
+  if (settings().refused_name == name && counts().calls[name] == settings().refused_call) {
+    return cudaErrorInvalidValue;
+  }
+  if (fails) {
     complain("rank %d: call %llu of %s fails as asked", settings().rank,
              static_cast<unsigned long long>(settings().fault_call), name);
     process().lose(cudaErrorIllegalAddress);

@@ -44,20 +44,23 @@ void read_order(Settings& settings) {
   }
 }
 
-void read_fault(Settings& settings) {
-  const char* name = "MEMWALL_IMITATED_GPU_FAULT";
+void read_fault(const char* name, std::string& function, uint64_t& call) {
   const char* text = std::getenv(name);
   if (text == nullptr) return;
   const std::string fault(text);
   const size_t colon = fault.rfind(':');
   char* end = nullptr;
-  if (colon != std::string::npos) {
-    settings.fault_call = std::strtoull(text + colon + 1, &end, 10);
-  }
-  if (end == nullptr || *end != '\0' || settings.fault_call == 0) {
-    refuse(name, text, "<function>:<call, from 1>");
-  }
-  settings.fault_name = fault.substr(0, colon);
+  if (colon != std::string::npos) call = std::strtoull(text + colon + 1, &end, 10);
+  if (end == nullptr || *end != '\0' || call == 0) refuse(name, text, "<function>:<call, from 1>");
+  function = fault.substr(0, colon);
+}
+
+void read_start(Settings& settings) {
+  const char* name = "MEMWALL_IMITATED_NCCL_START";
+  const char* text = std::getenv(name);
+  if (text == nullptr) return;
+  settings.never_starts = std::string_view(text) == "NEVER";
+  if (!settings.never_starts) refuse(name, text, "NEVER");
 }
 
 Settings read_settings() {
@@ -72,8 +75,14 @@ Settings read_settings() {
   int protect = 0;
   read_number("MEMWALL_IMITATED_GPU_PROTECT", protect, 0, "0 or 1");
   settings.protect = protect != 0;
+  int halves = 0;
+  read_number("MEMWALL_IMITATED_GEMM_HALVES", halves, 0, "0 or 1");
+  settings.products_in_halves = halves != 0;
+  read_number("MEMWALL_IMITATED_GEMM_WORKSPACE", settings.more_workspace, 0, "bytes");
   read_order(settings);
-  read_fault(settings);
+  read_fault("MEMWALL_IMITATED_GPU_FAULT", settings.fault_name, settings.fault_call);
+  read_fault("MEMWALL_IMITATED_GPU_REFUSE", settings.refused_name, settings.refused_call);
+  read_start(settings);
   if (const char* file = std::getenv("MEMWALL_IMITATED_GPU_COUNTS")) settings.counts_file = file;
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
     if (const char* rank = std::getenv(name)) {

@@ -7,6 +7,10 @@
 //   MEMWALL_IMITATED_GPU_ORDER=LATE      LATE, EARLY or RANDOM:<seed>; scheduler.h
 //   MEMWALL_IMITATED_GPU_PROTECT=1       the host cannot touch device memory
 //   MEMWALL_IMITATED_GPU_FAULT=<name>:<n>  the n-th call of <name> (1 is the first) fails
+//   MEMWALL_IMITATED_GPU_REFUSE=<name>:<n>  that call is refused, and nothing else happens
+//   MEMWALL_IMITATED_NCCL_START=NEVER    a communicator never gets past its start
+//   MEMWALL_IMITATED_GEMM_HALVES=1       cuBLASLt proposes another algorithm, with other bits
+//   MEMWALL_IMITATED_GEMM_WORKSPACE=<n>  cublasLtMatmulAlgoCheck's bytes beyond the algorithm's
 //   MEMWALL_IMITATED_CUDNN_EXTRA_WORKSPACE=0  bytes that plans of cuDNN ask for beyond the usual
 //   MEMWALL_IMITATED_GPU_COUNTS=<file>   a line of JSON a process, written at its end
 //   MEMWALL_IMITATED_GPU_PATIENCE=120    seconds without progress after which the process aborts
@@ -33,6 +37,11 @@ struct Settings {
   std::string fault_name;  // empty: no fault
   uint64_t fault_call = 0;
   int64_t cudnn_extra_workspace = 0;
+  std::string refused_name;  // empty: none
+  uint64_t refused_call = 0;
+  bool never_starts = false;
+  bool products_in_halves = false;
+  uint64_t more_workspace = 0;
   std::string counts_file;  // empty: none
   double patience_seconds = 120.0;
   int rank = 0;  // as the launcher says it, for the counts and for RANDOM's seed

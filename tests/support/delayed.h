@@ -18,6 +18,7 @@ class ForwardingCommunicator : public Communicator {
   int size() const override { return inner_.size(); }
   Transport transport() const override { return inner_.transport(); }
   int window_ranks() const override { return inner_.window_ranks(); }
+  void abandon() override { inner_.abandon(); }
   void set_activity(const char* activity) override { inner_.set_activity(activity); }
   const Ledger& ledger() const override { return inner_.ledger(); }
 

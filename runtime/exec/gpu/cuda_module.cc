@@ -1,16 +1,28 @@
 // The module's entry.
 #include <cstring>
-#include <mutex>
+#include <set>
 
 #include "runtime/base/error.h"
 #include "runtime/exec/gpu/cuda_device.h"
 #include "runtime/exec/gpu/gemm_rate.h"
 #include "runtime/exec/gpu/module.h"
 #include "runtime/exec/gpu/nccl_communicator.h"
+#include "runtime/kernels/cuda/products.h"
 #include "runtime/kernels/cuda/status.h"
 
 namespace memwall::cuda {
 namespace {
+
+// In the order of the work, each once: the same on all ranks.
+std::vector<Key> keys_of(const Context& context, const std::vector<GemmWork>& work) {
+  std::set<Key> found;
+  std::vector<Key> keys;
+  for (const GemmWork& w : work) {
+    const Key key = product_of(w.attributes, w.iteration, w.a, w.b, w.c, context.tf32).key;
+    if (found.insert(key).second) keys.push_back(key);
+  }
+  return keys;
+}
 
 class CudaModule final : public GpuModule {
  public:
@@ -33,6 +45,16 @@ class CudaModule final : public GpuModule {
 
   double measure_gemm_flops(Device& device, DType dtype) const override {
     return cuda::measure_gemm_flops(device, dtype);
+  }
+
+  std::string choose_products(Device& device, const std::vector<GemmWork>& work) const override {
+    const Context& context = *static_cast<Context*>(device.context());
+    return GemmCache::choose(context.blas, keys_of(context, work));
+  }
+  void take_products(Device& device, const std::vector<GemmWork>& work,
+                     const std::string& choice) const override {
+    const Context& context = *static_cast<Context*>(device.context());
+    context.products->take(context.blas, keys_of(context, work), choice);
   }
 
   std::unique_ptr<Communicator> nccl(Device& device, Communicator& host,

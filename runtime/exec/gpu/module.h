@@ -5,12 +5,21 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "runtime/base/device.h"
+#include "runtime/base/op.h"
 #include "runtime/kernels/kernel.h"
 
 namespace memwall {
+
+// A kGemm step in an iteration of its body.
+struct GemmWork {
+  GemmAttributes attributes;
+  int64_t iteration = 0;
+  DType a = DType::kF32, b = DType::kF32, c = DType::kF32;
+};
 
 class GpuModule {
  public:
@@ -25,6 +34,12 @@ class GpuModule {
   virtual Kernel (*kernels() const)(Op) = 0;
   // FLOP/s of large products of `dtype`, measured for about 0.1 s. Takes a GiB for the while.
   virtual double measure_gemm_flops(Device& device, DType dtype) const = 0;
+  // The algorithms of these products, chosen on this GPU, for all ranks.
+  virtual std::string choose_products(Device& device, const std::vector<GemmWork>& work) const = 0;
+  // From here on the GPU starts these products, by that choice for the same list, and no others.
+  // Throws an Error where it cannot.
+  virtual void take_products(Device& device, const std::vector<GemmWork>& work,
+                             const std::string& choice) const = 0;
   // Collectives over NCCL between the GPUs of the job's ranks; collective. `host` bootstraps it,
   // carries what is not a plan's, and must outlive it.
   virtual std::unique_ptr<Communicator> nccl(Device& device, Communicator& host,

@@ -10,7 +10,9 @@
 #include <exception>
 #include <sstream>
 #include <string>
+#include <thread>
 
+#include "comm/agree.h"
 #include "comm/device_communicator.h"
 #include "runtime/base/error.h"
 
@@ -30,24 +32,39 @@ ncclDataType_t nccl_type(DType dtype) {
   }
 }
 
+// Who waits for NCCL's start tells the others before the host's communicator ends the job.
+constexpr double kStartsShare = 0.8;  // of the time-out
+
+// The communicator does not block: its calls do their work on a thread of NCCL's, and it can be
+// given up while they do. Until such a call is settled nothing else may be called of it, and
+// nothing put in its queue.
 class NcclCommunicator final : public DeviceCommunicator {
  public:
   NcclCommunicator(Device& device, Communicator& host, double timeout_seconds)
       : DeviceCommunicator(device, host),
         timeout_seconds_(timeout_seconds),
         exceptions_at_start_(std::uncaught_exceptions()) {
-    ncclUniqueId id{};
-    if (host.rank() == 0) check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
-    host.broadcast(&id, sizeof(id), 0);
-    check_nccl(ncclCommInitRank(&comm_, host.size(), id, host.rank()), "ncclCommInitRank");
+    struct {
+      ncclResult_t made = ncclSuccess;
+      ncclUniqueId id{};
+    } start;
+    if (host.rank() == 0) start.made = ncclGetUniqueId(&start.id);
+    host.broadcast(&start, sizeof(start), 0);
+    settle(start.made, "ncclGetUniqueId", timeout_seconds);
+    host.barrier();  // the time of all ranks begins now
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    settle(ncclCommInitRankConfig(&comm_, host.size(), start.id, host.rank(), &config),
+           "ncclCommInitRankConfig", kStartsShare * timeout_seconds);
   }
   ~NcclCommunicator() override {
-    if (comm_ == nullptr) return;
     // After a failure nobody answers any more what is still queued.
-    if (std::uncaught_exceptions() > exceptions_at_start_) {
-      ncclCommAbort(comm_);
-    } else {
+    if (std::uncaught_exceptions() > exceptions_at_start_) abandon();
+    if (comm_ == nullptr) return;
+    if (settled(ncclCommFinalize(comm_), timeout_seconds_) == ncclSuccess) {
       ncclCommDestroy(comm_);
+    } else {
+      ncclCommAbort(comm_);
     }
   }
   NcclCommunicator(const NcclCommunicator&) = delete;
@@ -55,11 +72,15 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   Transport transport() const override { return Transport::kNccl; }
 
+  void abandon() override {
+    if (comm_ != nullptr) ncclCommAbort(comm_);
+    comm_ = nullptr;
+  }
+
   Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes, Algorithm) override {
     follow_compute();
-    check_nccl(
-        ncclAllGather(shard, whole, static_cast<size_t>(shard_bytes), ncclInt8, comm_, stream()),
-        "ncclAllGather");
+    settle(ncclAllGather(shard, whole, static_cast<size_t>(shard_bytes), ncclInt8, comm_, stream()),
+           "ncclAllGather", timeout_seconds_);
     return count(Collective::kAllGather, size() * shard_bytes,
                  all_gather_wire_bytes(size(), shard_bytes));
   }
@@ -67,9 +88,9 @@ class NcclCommunicator final : public DeviceCommunicator {
   Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype, void*,
                         Algorithm) override {
     follow_compute();
-    check_nccl(ncclReduceScatter(whole, shard, static_cast<size_t>(shard_elements),
-                                 nccl_type(dtype), ncclSum, comm_, stream()),
-               "ncclReduceScatter");
+    settle(ncclReduceScatter(whole, shard, static_cast<size_t>(shard_elements), nccl_type(dtype),
+                             ncclSum, comm_, stream()),
+           "ncclReduceScatter", timeout_seconds_);
     const int64_t bytes = shard_elements * size_of(dtype);
     return count(Collective::kReduceScatter, size() * bytes,
                  reduce_scatter_wire_bytes(size(), bytes));
@@ -77,9 +98,9 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   Ticket all_reduce(double* values, int64_t elements, void*) override {
     follow_compute();
-    check_nccl(ncclAllReduce(values, values, static_cast<size_t>(elements), ncclFloat64, ncclSum,
-                             comm_, stream()),
-               "ncclAllReduce");
+    settle(ncclAllReduce(values, values, static_cast<size_t>(elements), ncclFloat64, ncclSum, comm_,
+                         stream()),
+           "ncclAllReduce", timeout_seconds_);
     return count(Collective::kAllReduce, elements * size_of(DType::kF64),
                  all_reduce_wire_bytes(size(), elements));
   }
@@ -87,10 +108,8 @@ class NcclCommunicator final : public DeviceCommunicator {
   // Looks for what went wrong on this rank's side or another's, and for calls that take too long.
   void progress() override {
     ncclResult_t state = ncclSuccess;
-    check_nccl(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
-    if (state != ncclSuccess && state != ncclInProgress) {
-      fail(std::string("NCCL: ") + ncclGetErrorString(state) + ": " + ncclGetLastError(comm_));
-    }
+    settle(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError", timeout_seconds_);
+    if (state != ncclSuccess) fail("NCCL: " + text_of(state));
     done_ = std::max(done_, issued_ - static_cast<Ticket>(kRemembered));
     while (done_ < issued_ && device_.reached(mark_of(done_ + 1))) {
       ++done_;
@@ -98,10 +117,8 @@ class NcclCommunicator final : public DeviceCommunicator {
     }
     if (done_ == issued_ || timeout_seconds_ <= 0.0) return;
     if (std::chrono::duration<double>(Clock::now() - since_).count() < timeout_seconds_) return;
-    std::ostringstream text;
-    text << "NCCL: a call is not done after " << timeout_seconds_
-         << " s: another rank does not make it";
-    fail(text.str());
+    fail<NoAnswer>("NCCL: a call is not done after " + seconds_text(timeout_seconds_) +
+                   ": another rank does not make it");
   }
 
   void wait(Ticket ticket) override {
@@ -128,18 +145,44 @@ class NcclCommunicator final : public DeviceCommunicator {
     return issued_;
   }
 
-  // The communicator is useless from here on, and the other ranks learn of it.
-  [[noreturn]] void fail(const std::string& message) {
-    ncclCommAbort(comm_);
-    comm_ = nullptr;
-    throw Error(message, "", "see NCCL_DEBUG=INFO");
+  static std::string seconds_text(double seconds) {
+    std::ostringstream text;
+    text << seconds << " s";
+    return text.str();
+  }
+  static std::string text_of(ncclResult_t status) {
+    return std::string(ncclGetErrorString(status)) + ": " + ncclGetLastError(nullptr);
   }
 
-  void check_nccl(ncclResult_t status, const char* call) const {
-    if (status == ncclSuccess || status == ncclInProgress) return;
-    throw Error(std::string("NCCL: ") + call + ": " + ncclGetErrorString(status) + ": " +
-                    ncclGetLastError(comm_),
-                "", "see NCCL_DEBUG=INFO");
+  // How a call that returned `status` ended; ncclInProgress: not within the limit (0: none). The
+  // first milliseconds are spun: a collective is put in its queue in less.
+  ncclResult_t settled(ncclResult_t status, double limit_seconds) const {
+    constexpr double kSpinSeconds = 2e-3;
+    const auto start = Clock::now();
+    while (status == ncclInProgress) {
+      const ncclResult_t asked = ncclCommGetAsyncError(comm_, &status);
+      if (asked != ncclSuccess) return asked;
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      if (limit_seconds > 0.0 && seconds > limit_seconds) break;
+      if (seconds > kSpinSeconds) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    return status;
+  }
+
+  void settle(ncclResult_t status, const char* call, double limit_seconds) {
+    status = settled(status, limit_seconds);
+    if (status == ncclSuccess) return;
+    if (status != ncclInProgress) fail(std::string("NCCL: ") + call + ": " + text_of(status));
+    fail<NoAnswer>(std::string("NCCL: ") + call + " is not done after " +
+                   seconds_text(limit_seconds) +
+                   ": another rank does not make it, or cannot be reached");
+  }
+
+  // The communicator is useless from here on, and the other ranks learn of it.
+  template <class Kind = Error>
+  [[noreturn]] void fail(const std::string& message) {
+    abandon();
+    throw Kind(message, "", "see NCCL_DEBUG=INFO");
   }
 
   const double timeout_seconds_;
