@@ -194,6 +194,18 @@ TEST_F(CudaFaults, AnErrorThatIsNeitherTheGpusNorNccls) {
   }
 }
 
+// Rank 0 makes none of the collectives that rank 1 has queued: who waits for them to free their
+// memory does not end.
+TEST_F(CudaFaults, AnErrorIsSaidThoughAnotherRankHasStopped) {
+  const std::string said = fail(2, 1,
+                                "export MEMWALL_IMITATED_GPU_REFUSE=cudaMemcpyAsync:4\n"
+                                "else export MEMWALL_IMITATED_GPU_HOLD=cudaMemcpyAsync:3",
+                                {"data.global_batch_size=12", stage(3)});
+  EXPECT_EQ(occurrences(said, "memwall: "), 1) << said;
+  EXPECT_NE(said.find("memwall: rank 1 on "), std::string::npos) << said;
+  EXPECT_NE(said.find("CUDA: cudaMemcpyAsync: invalid argument"), std::string::npos) << said;
+}
+
 // Which interface NCCL takes, whom it reaches: what goes wrong there shows as a start without end.
 TEST_F(CudaFaults, NcclDoesNotStart) {
   const Words soon = {"communication.timeout_seconds=2"};

@@ -1,5 +1,7 @@
 #include "tests/imitated_gpu/process.h"
 
+#include <unistd.h>
+
 #include "tests/imitated_gpu/settings.h"
 
 namespace memwall::imitated {
@@ -107,8 +109,12 @@ cudaError_t last_error(bool clear) {
 
 cudaError_t enter(const char* name) {
   const bool fails = count_call(name);
-  if (settings().refused_name == name && counts().calls[name] == settings().refused_call) {
-    return cudaErrorInvalidValue;
+  const Settings& asked = settings();
+  const bool refuses = asked.refused_name == name, holds = asked.held_name == name;
+  if (refuses || holds) {
+    const uint64_t call = counts().calls[name];
+    while (holds && call == asked.held_call) pause();
+    if (refuses && call == asked.refused_call) return cudaErrorInvalidValue;
   }
   if (fails) {
     complain("rank %d: call %llu of %s fails as asked", settings().rank,

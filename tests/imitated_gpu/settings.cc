@@ -82,6 +82,7 @@ Settings read_settings() {
   read_order(settings);
   read_fault("MEMWALL_IMITATED_GPU_FAULT", settings.fault_name, settings.fault_call);
   read_fault("MEMWALL_IMITATED_GPU_REFUSE", settings.refused_name, settings.refused_call);
+  read_fault("MEMWALL_IMITATED_GPU_HOLD", settings.held_name, settings.held_call);
   read_start(settings);
   if (const char* file = std::getenv("MEMWALL_IMITATED_GPU_COUNTS")) settings.counts_file = file;
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {

@@ -8,6 +8,7 @@
 //   MEMWALL_IMITATED_GPU_PROTECT=1       the host cannot touch device memory
 //   MEMWALL_IMITATED_GPU_FAULT=<name>:<n>  the n-th call of <name> (1 is the first) fails
 //   MEMWALL_IMITATED_GPU_REFUSE=<name>:<n>  that call is refused, and nothing else happens
+//   MEMWALL_IMITATED_GPU_HOLD=<name>:<n>  that call never returns
 //   MEMWALL_IMITATED_NCCL_START=NEVER    a communicator never gets past its start
 //   MEMWALL_IMITATED_GEMM_HALVES=1       cuBLASLt proposes another algorithm, with other bits
 //   MEMWALL_IMITATED_GEMM_WORKSPACE=<n>  cublasLtMatmulAlgoCheck's bytes beyond the algorithm's
@@ -39,6 +40,8 @@ struct Settings {
   int64_t cudnn_extra_workspace = 0;
   std::string refused_name;  // empty: none
   uint64_t refused_call = 0;
+  std::string held_name;  // empty: none
+  uint64_t held_call = 0;
   bool never_starts = false;
   bool products_in_halves = false;
   uint64_t more_workspace = 0;
