@@ -8,6 +8,7 @@
 #include "runtime/cli/search.h"
 #include "runtime/cli/settings.h"
 #include "runtime/cli/tables.h"
+#include "runtime/cli/window_rounding.h"
 
 namespace memwall {
 namespace {
@@ -56,8 +57,16 @@ std::string what_would_fit(const Plan& plan, const config::Config& config, const
 
 void refuse_over_budget(const Plan& plan, const config::Config& config,
                         const std::string& what_would_fit) {
+  const int64_t budget = budget_bytes(config), rounding = planned_window_rounding(plan, config);
   try {
-    check_budget(plan, budget_bytes(config));
+    check_budget(plan, budget);
+    if (budget > 0 && planned_bytes(plan) + rounding > budget) {
+      throw BudgetError(
+          fmt::format("the arena and its rounding as a symmetric window need {} + {} bytes, over "
+                      "memory.budget, {}",
+                      planned_bytes(plan), rounding, budget),
+          "", "leave communication.symmetric_windows out, or raise memory.budget");
+    }
   } catch (const BudgetError& error) {
     throw BudgetError(error.what() + (what_would_fit.empty() ? "" : "; " + what_would_fit));
   }

@@ -12,6 +12,7 @@
 #include "comm/host.h"
 #include "comm/staged/staged_communicator.h"
 #include "runtime/base/math.h"
+#include "runtime/cli/window_rounding.h"
 #include "runtime/exec/gpu/module.h"
 #include "runtime/passes/select.h"
 
@@ -75,7 +76,10 @@ std::string Gpu::text() const {
 
 std::vector<std::pair<std::string, int64_t>> Gpu::memory() const {
   if (device == nullptr) return {};
-  return {{"gpu_context", context_bytes}, {"gpu_communicator", communicator_bytes}};
+  std::vector<std::pair<std::string, int64_t>> lines = {{"gpu_context", context_bytes},
+                                                        {"gpu_communicator", communicator_bytes}};
+  if (arena != nullptr) lines.emplace_back("gpu_window_rounding", window_rounding_bytes);
+  return lines;
 }
 
 void settle_device(config::Config& config, bool speaks) {
@@ -110,9 +114,10 @@ Gpu open_gpu(const config::Precision& precision, Job& job) {
   return gpu;
 }
 
-void refuse_over_gpu(const Plan& plan, const Gpu& gpu) {
+void refuse_over_gpu(const Plan& plan, const config::Config& config, const Gpu& gpu) {
   const int sharing = gpu.ranks_sharing;
-  const int64_t needed = sharing * round_up(plan.arena_bytes, plan.page_bytes);
+  const int64_t needed = sharing * (round_up(plan.arena_bytes, plan.page_bytes) +
+                                    planned_window_rounding(plan, config));
   const int64_t left = gpu.device->free_bytes();
   if (needed <= left) return;
   const DeviceInfo& info = gpu.device->info();
@@ -144,17 +149,33 @@ double gpu_gemm_flops(Gpu& gpu, DType dtype, Job& job) {
   return flops;
 }
 
-void connect_gpus(Gpu& gpu, const Fabric& fabric, double timeout_seconds, Job& job) {
+void connect_gpus(Gpu& gpu, const Fabric& fabric, const config::Communication& links, Job& job) {
   if (job.ranks() == 1) return;
   const int64_t before = gpu.device->free_bytes();
   run_together(job.comm(), [&] {
     if (fabric.transport == Transport::kNccl) {
-      gpu.transfers = open_gpu_module().nccl(*gpu.device, job.comm(), timeout_seconds);
+      gpu.transfers = open_gpu_module().nccl(*gpu.device, job.comm(), links.timeout_seconds());
+      if (links.symmetric_windows()) gpu.arena = open_gpu_module().shared_arena(*gpu.transfers);
     } else {
       gpu.transfers = std::make_unique<StagedCommunicator>(*gpu.device, job.comm());
     }
   });
   gpu.communicator_bytes = before - gpu.device->free_bytes();
+}
+
+void share_arena(Gpu& gpu, const Executor& executor, const config::Config& config, Job& job) {
+  if (gpu.arena == nullptr) return;
+  run_together(job.comm(), [&] {
+    const int64_t planned = planned_window_rounding(executor.plan(), config);
+    gpu.window_rounding_bytes = executor.device_rounding_bytes();
+    if (gpu.window_rounding_bytes <= planned) return;
+    throw BudgetError(
+        fmt::format("NCCL has rounded the arena of {} bytes up by {}, and {} are planned for {}",
+                    executor.device_arena_bytes(), gpu.window_rounding_bytes, planned,
+                    executor.plan().target),
+        "communication.symmetric_windows: true", "leave it out, or take another version of NCCL");
+  });
+  run_together(job.comm(), [&] { gpu.arena->share(); });
 }
 
 }  // namespace memwall

@@ -10,6 +10,7 @@
 #include "runtime/cli/job.h"
 #include "runtime/config/config.h"
 #include "runtime/exec/executor.h"
+#include "runtime/exec/gpu/module.h"
 
 namespace memwall {
 
@@ -17,17 +18,19 @@ namespace memwall {
 struct Gpu {
   std::unique_ptr<Device> device;
   std::unique_ptr<Communicator> transfers;  // null with one rank
+  std::unique_ptr<SharedArena> arena;       // null: the device's own memory
   Kernel (*kernel)(Op) = nullptr;
   int ranks_sharing = 1;      // this rank's GPU
   int64_t gpus_of_host = 0;   // that this host's ranks have, all together
   int64_t context_bytes = 0;  // of its memory in use when it was opened: its context, and others
   int64_t communicator_bytes = 0;
+  int64_t window_rounding_bytes = 0;  // that the arena took, of a symmetric window
 
   std::string text() const;  // name, target and versions; "" without one
   // Memory outside the arena by name.
   std::vector<std::pair<std::string, int64_t>> memory() const;
 
-  Accelerator accelerator() const { return {device.get(), kernel, transfers.get()}; }
+  Accelerator accelerator() const { return {device.get(), kernel, transfers.get(), arena.get()}; }
 };
 
 // Settles run.device AUTO: it becomes CUDA where this host has a GPU that the CUDA module can use,
@@ -42,7 +45,7 @@ Gpu open_gpu(const config::Precision& precision, Job& job);
 
 // BudgetError where the arenas of the ranks that share this rank's GPU do not fit what is free
 // there.
-void refuse_over_gpu(const Plan& plan, const Gpu& gpu);
+void refuse_over_gpu(const Plan& plan, const config::Config& config, const Gpu& gpu);
 
 // Hosting with the GPUs of this host's ranks.
 Hosting hosting_with(const Gpu& gpu, Job& job);
@@ -51,6 +54,10 @@ Hosting hosting_with(const Gpu& gpu, Job& job);
 double gpu_gemm_flops(Gpu& gpu, DType dtype, Job& job);
 
 // What moves the memory of GPUs, over `fabric`. Collective.
-void connect_gpus(Gpu& gpu, const Fabric& fabric, double timeout_seconds, Job& job);
+void connect_gpus(Gpu& gpu, const Fabric& fabric, const config::Communication& links, Job& job);
+
+// Makes the executor's arena a symmetric window, where the configuration asks for one. Collective,
+// before the first transfer. Throws a SharedError where the rounding is more than planned.
+void share_arena(Gpu& gpu, const Executor& executor, const config::Config& config, Job& job);
 
 }  // namespace memwall

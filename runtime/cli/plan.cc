@@ -12,6 +12,7 @@
 #include "runtime/cli/plan_text.h"
 #include "runtime/cli/settings.h"
 #include "runtime/cli/verbs.h"
+#include "runtime/cli/window_rounding.h"
 #include "runtime/config/cluster.h"
 #include "runtime/plan/verify.h"
 #include "runtime/train/metrics.h"
@@ -80,7 +81,8 @@ ExitCode plan_verb(const PlanOptions& options) {
   } else if (options.dump) {
     fmt::print("{}", dump_plan(plan));
   } else {
-    fmt::print("{}", plan_summary(plan, {config.run().name(), spec, config.run().steps()}));
+    fmt::print("{}", plan_summary(plan, {config.run().name(), spec, config.run().steps(),
+                                         planned_window_rounding(plan, config)}));
     if (step) fmt::print("\n{}", prediction_summary(*step));
   }
   std::fflush(stdout);

@@ -36,7 +36,7 @@ bool has_two_kinds(const Plan& plan) {
   return plan.has_program("update_hessian") && plan.has_program("update");
 }
 
-std::string memory(const Plan& plan) {
+std::string memory(const Plan& plan, int64_t window_rounding_bytes) {
   const Totals& t = plan.totals;
   TextTable table({"memory, a rank", "at the peak", "maximum"});
   for (size_t c = 0; c < kCategoryCount; ++c) {
@@ -46,6 +46,9 @@ std::string memory(const Plan& plan) {
   const int64_t live = std::accumulate(t.at_peak.begin(), t.at_peak.end(), int64_t{0});
   table.add({"together", bytes_text(live)});
   table.add({"arena", bytes_text(plan.arena_bytes)});
+  if (window_rounding_bytes > 0) {
+    table.add({"its rounding as a symmetric window, at most", bytes_text(window_rounding_bytes)});
+  }
   const int64_t windows = window_bytes_per_rank(plan.fabric.window_ranks);
   if (windows > 0) table.add({"window of shared memory", bytes_text(windows)});
   table.add({"lower bound", bytes_text(t.lower_bound)});
@@ -119,7 +122,8 @@ double run_flops(const Plan& plan, int64_t steps) {
 }
 
 std::string plan_summary(const Plan& plan, const PlanTitle& title) {
-  return facts(plan, title) + '\n' + memory(plan) + '\n' + traffic(plan) + '\n' + work(plan, title);
+  return facts(plan, title) + '\n' + memory(plan, title.window_rounding_bytes) + '\n' +
+         traffic(plan) + '\n' + work(plan, title);
 }
 
 std::string prediction_summary(const Simulation& step) {

@@ -12,7 +12,8 @@ namespace memwall {
 struct PlanTitle {
   std::string name;  // of the run
   GptSpec model;
-  int64_t steps = 0;  // of the run
+  int64_t steps = 0;                  // of the run
+  int64_t window_rounding_bytes = 0;  // planned_window_rounding
 };
 
 // Model, memory by category, traffic, FLOPs.

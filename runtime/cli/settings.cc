@@ -1,5 +1,7 @@
 #include "runtime/cli/settings.h"
 
+#include <fmt/format.h>
+
 #include <vector>
 
 #include "comm/make_communicator.h"
@@ -146,6 +148,17 @@ FabricRequest fabric_request(const config::Communication& communication) {
 
 namespace {
 
+void refuse_windows_without_nccl(const config::Communication& communication, const Fabric& fabric,
+                                 int64_t ranks) {
+  if (!communication.symmetric_windows()) return;
+  if (ranks > 1 && fabric.transport == Transport::kNccl) return;
+  const std::string why = ranks == 1 ? "one rank has no other's memory to reach"
+                                     : fmt::format("only NCCL has windows, and the transport is {}",
+                                                   name_of(fabric.transport));
+  throw InputError(why, "communication.symmetric_windows: true",
+                   "leave it out, or take several ranks and a GPU for each");
+}
+
 CollectiveChoice collectives_of(const config::Communication& communication,
                                 const Hosting& hosting) {
   CollectiveChoice out;
@@ -181,6 +194,7 @@ CompileSettings compile_settings(const config::Config& c, const Hosting& hosting
   if (on_gpu(c)) {
     out.target = hosting.gpu_target;
     out.fuses_attention = c.run().fused_attention();
+    refuse_windows_without_nccl(c.communication(), out.fabric, ranks);
   }
   out.collectives = collectives_of(c.communication(), hosting);
   return out;

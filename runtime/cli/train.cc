@@ -19,6 +19,7 @@
 #include "runtime/cli/run_folder.h"
 #include "runtime/cli/settings.h"
 #include "runtime/cli/verbs.h"
+#include "runtime/cli/window_rounding.h"
 #include "runtime/data/atomic_file.h"
 #include "runtime/data/hugging_face.h"
 #include "runtime/kernels/machine.h"
@@ -119,7 +120,7 @@ PreparedRun prepare(const TrainOptions& options, const GivenConfig& given, const
   run_together(comm, [&] {
     refuse_over_budget(run.plan, run.config, fits);
     if (on_gpu(run.config)) {
-      refuse_over_gpu(run.plan, gpu);
+      refuse_over_gpu(run.plan, run.config, gpu);
     } else {
       refuse_over_machine(run.plan, job.ranks_on_host());
     }
@@ -148,7 +149,8 @@ void write_record(const PreparedRun& run, const TrainOptions& options, Job& job)
     const auto write = [&](std::string_view name, const std::string& text) {
       write_file_atomically(fmt::format("{}/{}", run.folder, name), text);
     };
-    const PlanTitle title{run.config.run().name(), gpt_spec(run.config), run.config.run().steps()};
+    const PlanTitle title{run.config.run().name(), gpt_spec(run.config), run.config.run().steps(),
+                          planned_window_rounding(run.plan, run.config)};
     write(kPlanFile, plan_summary(run.plan, title) + '\n' + plan_listing(run.plan));
     write(kEnvironmentFile, environment.dump(2) + '\n');
     write(kConfigFile, to_text(run.config));  // last: it makes the folder a run's
@@ -244,7 +246,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
   run_together(comm, [&] { source = open_source(run); });
   write_record(run, options, job);
 
-  if (with_gpu) connect_gpus(gpu, run.plan.fabric, links.timeout_seconds(), job);
+  if (with_gpu) connect_gpus(gpu, run.plan.fabric, run.config.communication(), job);
   double peak_flops = run.config.run().peak_flops();
   if (peak_flops == 0.0) {
     peak_flops = with_gpu ? gpu_gemm_flops(gpu, gpt_spec(run.config).dtype, job)
@@ -260,6 +262,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
       executor = std::make_unique<Executor>(run.plan, comm, job.threads(), gpu.accelerator());
     });
   }
+  share_arena(gpu, *executor, run.config, job);
   TrainSettings settings = settings_of(run, options, job);
   settings.started = started;
   settings.peak_flops = peak_flops;

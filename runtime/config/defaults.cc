@@ -85,6 +85,7 @@ void complete_distribution(config::Parallel& parallel, config::Communication& co
   if (!communication.has_algorithm()) {
     communication.set_algorithm(config::Communication::Collective::AUTO);
   }
+  if (!communication.has_symmetric_windows()) communication.set_symmetric_windows(false);
   if (!communication.has_timeout_seconds()) communication.set_timeout_seconds(600.0);
 }
 

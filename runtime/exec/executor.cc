@@ -45,9 +45,14 @@ Executor::Executor(const Plan& plan, Communicator& comm, int threads,
   if (device_ == nullptr) return;
   check(plan.target == device_->info().target, "the plan was made for another target", plan.target);
   const int64_t before = device_->free_bytes();
-  memory_ = arena_memory_->allocate(round_up(plan.arena_bytes, plan.page_bytes));
+  const int64_t wanted = round_up(plan.arena_bytes, plan.page_bytes);
+  memory_ = arena_memory_->allocate(wanted);
   device_free_bytes_ = device_->free_bytes();
   device_arena_bytes_ = before - device_free_bytes_;
+  if (accelerator.arena != nullptr) {
+    device_rounding_bytes_ = std::max(device_arena_bytes_ - wanted, int64_t{0});
+    device_arena_bytes_ -= device_rounding_bytes_;
+  }
   for (const Program& program : plan.programs) {
     for (int32_t slot : program.host_slots) {
       const int64_t bytes = plan.slots[static_cast<size_t>(slot)].bytes;

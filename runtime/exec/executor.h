@@ -83,6 +83,8 @@ class Executor {
   Device* device() const { return device_; }  // null: the CPU
   // What the driver says the arena took of the device, and what has been taken since.
   int64_t device_arena_bytes() const { return device_arena_bytes_; }
+  // ... and what memory that is not the device's own (Accelerator::arena) rounded it up by.
+  int64_t device_rounding_bytes() const { return device_rounding_bytes_; }
   int64_t device_growth_bytes() const;
   const Arena& arena() const { return arena_; }
   std::byte* arena_data() const { return arena_.data(); }
@@ -119,7 +121,7 @@ class Executor {
   Kernel (*const kernel_)(Op);
   Communicator& transfers_;
   std::byte* memory_;  // the arena that programs run in
-  int64_t device_arena_bytes_ = 0, device_free_bytes_ = 0;
+  int64_t device_arena_bytes_ = 0, device_rounding_bytes_ = 0, device_free_bytes_ = 0;
   StepObserver* observer_ = nullptr;
   std::vector<Ticket> tickets_;        // of the running program, by step
   const char* activity_ = "start-up";  // the step that was begun last

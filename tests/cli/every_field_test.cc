@@ -77,6 +77,7 @@ const std::map<std::string, std::string>& other_values() {
       {"communication.algorithm", "RING"},
       {"communication.cluster", "none.textproto"},  // one that is there: below
       {"communication.timeout_seconds", "5"},
+      {"communication.symmetric_windows", "true"},
       {"activation_checkpointing.policy", "BLOCK"},
       {"activation_checkpointing.keep", "block*/attn"},
       {"activation_checkpointing.preset", "cheap"},

@@ -192,6 +192,16 @@ TEST_F(Rules, RefuseFusedAttentionWhereThereIsNone) {
   }
 }
 
+TEST_F(Rules, RefuseSymmetricWindowsWithoutGpus) {
+  const std::string asked = "communication.symmetric_windows=true";
+  EXPECT_EQ(error_of_set({asked, "run.device=CUDA"}), "");
+  for (const std::string& device : {std::string("CPU"), std::string("AUTO")}) {
+    EXPECT_EQ(error_of_set({asked, "run.device=" + device}),
+              "--set communication.symmetric_windows=true: has no effect but with run.device CUDA "
+              "(allowed: leave it out)");
+  }
+}
+
 TEST_F(Rules, RefuseStepsThatCannotBeTraced) {
   constexpr const char* kAllowed =
       " names no steps (allowed: a step or the first and the last one, as \"10-12\")";

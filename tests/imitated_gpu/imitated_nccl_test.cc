@@ -220,6 +220,42 @@ TEST_F(ImitatedNccl, AStartThatNeverEndsIsAborted) {
   settings().never_starts = false;
 }
 
+// Of a call's buffers those that other ranks reach lie alike in their windows.
+TEST_F(ImitatedNccl, SymmetricWindows) {
+  use({Order::kLate, 0});
+  constexpr size_t kCount = 4;
+  const auto ranks = static_cast<size_t>(size), self = static_cast<size_t>(rank);
+  const size_t bytes = 1 << 16;
+  void* memory = nullptr;
+  EXPECT_NCCL(ncclMemAlloc(&memory, bytes));
+  const TestStream stream;
+  auto* const values = static_cast<float*>(memory);
+  ncclWindow_t window = nullptr;
+  EXPECT_EQ(ncclCommWindowRegister(communicator, memory, rank == 0 ? bytes : bytes / 2, &window,
+                                   NCCL_WIN_COLL_SYMMETRIC),
+            ncclInvalidArgument);
+  const DeviceArray<float> other(kCount);
+  EXPECT_EQ(ncclCommWindowRegister(communicator, other.get(), 4096, &window, 0),
+            ncclInvalidArgument);
+  EXPECT_NCCL(
+      ncclCommWindowRegister(communicator, memory, bytes, &window, NCCL_WIN_COLL_SYMMETRIC));
+  ASSERT_NE(window, nullptr);
+  EXPECT_NCCL(
+      ncclAllGather(values + self * kCount, values, kCount, ncclFloat, communicator, stream));
+  EXPECT_NCCL(ncclReduceScatter(values, values + self * kCount, kCount, ncclFloat, ncclSum,
+                                communicator, stream));
+  EXPECT_CUDA(cudaStreamSynchronize(stream));
+  const size_t elsewhere = rank == 0 ? 0 : 64;
+  EXPECT_NCCL(ncclAllGather(values + 1024, values + 2048 + elsewhere * ranks, kCount, ncclFloat,
+                            communicator, stream));
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorLaunchFailure);
+  EXPECT_NCCL(ncclCommAbort(communicator));
+  communicator = nullptr;
+  EXPECT_NCCL(ncclMemFree(memory));
+  MPI_Barrier(MPI_COMM_WORLD);
+  revive();
+}
+
 TEST_F(ImitatedNccl, TwoRanksOnOneDeviceAreRefused) {
   EXPECT_CUDA(cudaSetDevice(0));
   ncclComm_t second = nullptr;

@@ -4,12 +4,11 @@
 
 #include "tests/imitated_gpu/nccl_communicator.h"
 #include "tests/imitated_gpu/nccl_sum.h"
+#include "tests/imitated_gpu/nccl_windows.h"
 #include "tests/imitated_gpu/settings.h"
 
 namespace memwall::imitated {
 namespace {
-
-constexpr size_t kMemoryGranularity = size_t{2} << 20;
 
 struct Pending {
   CommunicatorPtr communicator;
@@ -81,8 +80,7 @@ ncclResult_t check(const Part& part, const ncclComm& communicator, const StreamP
   return ncclSuccess;
 }
 
-ncclResult_t call(const char* name, ncclComm_t handle, cudaStream_t stream_handle,
-                  const Part& part) {
+ncclResult_t call(const char* name, ncclComm_t handle, cudaStream_t stream_handle, Part part) {
   return nccl_api(name, [&](Lock&) {
     const CommunicatorPtr communicator = find_communicator(handle);
     if (communicator == nullptr) return nccl_error(ncclInvalidArgument, "no such communicator");
@@ -94,6 +92,7 @@ ncclResult_t call(const char* name, ncclComm_t handle, cudaStream_t stream_handl
       return result;
     }
     if (part.count == 0) return ncclSuccess;
+    part.place = place_of(part, *communicator);
     if (the_group.depth > 0) {
       add_to_group(communicator, stream, part);
       return ncclSuccess;
@@ -279,41 +278,6 @@ ncclResult_t ncclGroupEnd() {
       if (begun != ncclSuccess) result = begun;
     }
     return result;
-  });
-}
-
-ncclResult_t ncclMemAlloc(void** pointer, size_t bytes) {
-  return nccl_api("ncclMemAlloc", [&](Lock&) {
-    const size_t rounded =
-        (bytes + kMemoryGranularity - 1) / kMemoryGranularity * kMemoryGranularity;
-    *pointer = process().memory.allocate(Place::kDevice, current_device(), rounded);
-    if (*pointer != nullptr) return ncclSuccess;
-    return nccl_error(ncclUnhandledCudaError, "out of memory");
-  });
-}
-ncclResult_t ncclMemFree(void* pointer) {
-  return cudaFree(pointer) == cudaSuccess ? ncclSuccess
-                                          : nccl_error(ncclUnhandledCudaError, "cudaFree failed");
-}
-
-// A window changes nothing here; that its buffer would be accepted is checked.
-ncclResult_t ncclCommWindowRegister(ncclComm_t handle, void* buffer, size_t bytes,
-                                    ncclWindow_t* window, int) {
-  return nccl_api("ncclCommWindowRegister", [&](Lock&) {
-    const CommunicatorPtr communicator = find_communicator(handle);
-    if (communicator == nullptr ||
-        reinterpret_cast<uintptr_t>(buffer) % NCCL_WIN_REQUIRED_ALIGNMENT != 0 ||
-        !process().memory.on_device(buffer, bytes, communicator->device)) {
-      return nccl_error(ncclInvalidArgument, "a window needs device memory aligned to 4096 bytes");
-    }
-    *window = reinterpret_cast<ncclWindow_t>(new int(0));
-    return ncclSuccess;
-  });
-}
-ncclResult_t ncclCommWindowDeregister(ncclComm_t, ncclWindow_t window) {
-  return nccl_api("ncclCommWindowDeregister", [&](Lock&) {
-    delete reinterpret_cast<int*>(window);
-    return ncclSuccess;
   });
 }
 

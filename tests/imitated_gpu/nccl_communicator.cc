@@ -120,6 +120,15 @@ CommunicatorPtr find_communicator(ncclComm_t handle) {
   return found == communicators().end() ? nullptr : found->second;
 }
 
+bool has_window(const void* pointer) {
+  for (const auto& [handle, communicator] : communicators()) {
+    for (const auto& window : communicator->windows) {
+      if (window->begin == reinterpret_cast<uintptr_t>(pointer)) return true;
+    }
+  }
+  return false;
+}
+
 ncclResult_t nccl_error(ncclResult_t result, const std::string& text) {
   error_text() = text;
   return result;

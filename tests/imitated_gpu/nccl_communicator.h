@@ -8,9 +8,20 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "tests/imitated_gpu/nccl_exchange.h"
 #include "tests/imitated_gpu/process.h"
+
+namespace memwall::imitated {
+
+struct Window {
+  uintptr_t begin = 0;
+  size_t bytes = 0;
+  bool symmetric = false;
+};
+
+}  // namespace memwall::imitated
 
 struct ncclComm {
   MPI_Comm world = MPI_COMM_NULL;  // null with one rank
@@ -25,6 +36,7 @@ struct ncclComm {
   bool blocking = true;
   std::function<ncclResult_t()> under_way;
   int asked = 0;  // for the state of that call
+  std::vector<std::unique_ptr<memwall::imitated::Window>> windows;
 
   // Calls of one communicator run in the order in which they were made, whatever their streams.
   memwall::imitated::StreamPtr last_stream;
@@ -36,6 +48,7 @@ namespace memwall::imitated {
 using CommunicatorPtr = std::shared_ptr<ncclComm>;
 
 CommunicatorPtr find_communicator(ncclComm_t handle);  // null: no such
+bool has_window(const void* pointer);                  // some communicator has one there
 
 // Keeps the text for ncclGetLastError and returns the result.
 ncclResult_t nccl_error(ncclResult_t result, const std::string& text);

@@ -58,7 +58,8 @@ Exchange::~Exchange() {
 Exchange::Header Exchange::header_of(const Part& part) const {
   const bool point = is_point_to_point(part.call);
   return {static_cast<uint64_t>(point ? Call::kSend : part.call), static_cast<uint64_t>(part.type),
-          part.count, part.call == Call::kBroadcast ? static_cast<uint64_t>(part.peer) : 0};
+          part.count, part.call == Call::kBroadcast ? static_cast<uint64_t>(part.peer) : 0,
+          part.place};
 }
 
 Exchange::State Exchange::progress() {
@@ -169,6 +170,10 @@ bool Exchange::headers_agree() {
                 ", rank " + std::to_string(message.peer) + " calls " +
                 name_of(static_cast<Call>(theirs.call)) + " of " + std::to_string(theirs.count) +
                 " elements of type " + std::to_string(theirs.type);
+    if (theirs.place != part.place) {
+      mismatch_ += ", at " + std::to_string(part.place) + " and " + std::to_string(theirs.place) +
+                   " of their symmetric windows (from 1; 0: in none)";
+    }
     return false;
   }
   return true;

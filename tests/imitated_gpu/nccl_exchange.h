@@ -31,6 +31,9 @@ struct Part {
   int peer = 0;      // of a broadcast: its root
   const void* from = nullptr;
   void* to = nullptr;
+  // Where in a symmetric window the buffer lies that other ranks reach, plus 1; 0: in none. The
+  // same on all ranks.
+  uint64_t place = 0;
 
   // Of from and to, with a communicator of so many ranks.
   size_t from_bytes(int ranks) const;
@@ -54,7 +57,7 @@ class Exchange {
 
  private:
   struct Header {
-    uint64_t call, type, count, peer;
+    uint64_t call, type, count, peer, place;
     bool operator==(const Header&) const = default;
   };
   struct Message {

@@ -172,6 +172,12 @@ void Scheduler::wait(Lock& lock, const StreamPtr& stream) {
       [&] { return step_towards(stream); });
 }
 
+bool Scheduler::is_idle(int device) const {
+  return std::all_of(streams_.begin(), streams_.end(), [&](const StreamPtr& stream) {
+    return stream->device != device || stream->items.empty();
+  });
+}
+
 void Scheduler::wait_device(Lock& lock, int device, bool only_blocking) {
   const uint64_t last = age_;
   const auto wanted = [&](const Stream& stream) {

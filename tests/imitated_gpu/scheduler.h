@@ -85,6 +85,8 @@ class Scheduler {
   void wait(Lock& lock, const StreamPtr& stream);  // all that is in it now
   void wait_device(Lock& lock, int device, bool only_blocking);
 
+  bool is_idle(int device) const;  // no stream of it holds anything
+
   // Drops all work; its markers count as done.
   void abandon();
 

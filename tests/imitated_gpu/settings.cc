@@ -79,6 +79,10 @@ Settings read_settings() {
   read_number("MEMWALL_IMITATED_GEMM_HALVES", halves, 0, "0 or 1");
   settings.products_in_halves = halves != 0;
   read_number("MEMWALL_IMITATED_GEMM_WORKSPACE", settings.more_workspace, 0, "bytes");
+  read_number("MEMWALL_IMITATED_NCCL_GRANULARITY", settings.granularity, 4096, "bytes");
+  int windows = 1;
+  read_number("MEMWALL_IMITATED_NCCL_WINDOWS", windows, 0, "0 or 1");
+  settings.windows = windows != 0;
   read_order(settings);
   read_fault("MEMWALL_IMITATED_GPU_FAULT", settings.fault_name, settings.fault_call);
   read_fault("MEMWALL_IMITATED_GPU_REFUSE", settings.refused_name, settings.refused_call);

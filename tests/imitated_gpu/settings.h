@@ -10,6 +10,8 @@
 //   MEMWALL_IMITATED_GPU_REFUSE=<name>:<n>  that call is refused, and nothing else happens
 //   MEMWALL_IMITATED_GPU_HOLD=<name>:<n>  that call never returns
 //   MEMWALL_IMITATED_NCCL_START=NEVER    a communicator never gets past its start
+//   MEMWALL_IMITATED_NCCL_GRANULARITY=2097152  ncclMemAlloc rounds up to it
+//   MEMWALL_IMITATED_NCCL_WINDOWS=1      0: there are none
 //   MEMWALL_IMITATED_GEMM_HALVES=1       cuBLASLt proposes another algorithm, with other bits
 //   MEMWALL_IMITATED_GEMM_WORKSPACE=<n>  cublasLtMatmulAlgoCheck's bytes beyond the algorithm's
 //   MEMWALL_IMITATED_CUDNN_EXTRA_WORKSPACE=0  bytes that plans of cuDNN ask for beyond the usual
@@ -43,6 +45,8 @@ struct Settings {
   std::string held_name;  // empty: none
   uint64_t held_call = 0;
   bool never_starts = false;
+  size_t granularity = size_t{2} << 20;
+  bool windows = true;
   bool products_in_halves = false;
   uint64_t more_workspace = 0;
   std::string counts_file;  // empty: none

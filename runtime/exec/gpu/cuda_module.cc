@@ -61,6 +61,9 @@ class CudaModule final : public GpuModule {
                                      double timeout_seconds) const override {
     return make_nccl_communicator(device, host, timeout_seconds);
   }
+  std::unique_ptr<SharedArena> shared_arena(Communicator& nccl) const override {
+    return make_shared_arena(nccl);
+  }
 };
 
 }  // namespace

@@ -21,6 +21,15 @@ struct GemmWork {
   DType a = DType::kF32, b = DType::kF32, c = DType::kF32;
 };
 
+// An arena that NCCL's other ranks reach.
+class SharedArena : public ArenaMemory {
+ public:
+  // Registers what was allocated, which has the same size on all ranks, as a symmetric window;
+  // collective. It is over when the memory is released. Throws an InputError where there are no
+  // windows.
+  virtual void share() = 0;
+};
+
 class GpuModule {
  public:
   virtual ~GpuModule() = default;
@@ -44,6 +53,8 @@ class GpuModule {
   // carries what is not a plan's, and must outlive it.
   virtual std::unique_ptr<Communicator> nccl(Device& device, Communicator& host,
                                              double timeout_seconds) const = 0;
+  // `nccl`: what the function above has made; it must outlive the arena.
+  virtual std::unique_ptr<SharedArena> shared_arena(Communicator& nccl) const = 0;
 };
 
 // Whether there is a module to open.

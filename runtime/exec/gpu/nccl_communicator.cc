@@ -130,10 +130,39 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   const Ledger& ledger() const override { return ledger_; }
 
+  // One window; collective.
+  void open_window(void* memory, int64_t bytes) {
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
+    settle(
+        ncclCommWindowRegister(comm_, memory, static_cast<size_t>(bytes),
+                               reinterpret_cast<ncclWindow_t*>(&window_), NCCL_WIN_COLL_SYMMETRIC),
+        "ncclCommWindowRegister", timeout_seconds_);
+#endif
+    if (window_ != nullptr) return;
+    throw InputError(
+        "NCCL has no symmetric windows between these GPUs", "communication.symmetric_windows: true",
+        "leave it out; it takes NCCL 2.27 or newer, GPUs that reach each other's memory, "
+        "and neither NCCL_CUMEM_ENABLE=0 nor NCCL_WIN_ENABLE=0");
+  }
+  // All that was queued is done.
+  void close_window() {
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
+    if (comm_ == nullptr || window_ == nullptr) return;  // given up: NCCL closed it
+    settled(ncclCommWindowDeregister(comm_, static_cast<ncclWindow_t>(window_)), timeout_seconds_);
+    window_ = nullptr;
+#endif
+  }
+
  private:
-  cudaStream_t stream() { return static_cast<cudaStream_t>(device_.native(kQueue)); }
-  Device::Mark& mark_of(Ticket ticket) { return marks_[static_cast<size_t>(ticket) % kRemembered]; }
-  void follow_compute() { device_.follow(kQueue, device_.mark(Device::Queue::kCompute)); }
+  cudaStream_t stream() {
+    return static_cast<cudaStream_t>(device_.native(kQueue));
+  }
+  Device::Mark& mark_of(Ticket ticket) {
+    return marks_[static_cast<size_t>(ticket) % kRemembered];
+  }
+  void follow_compute() {
+    device_.follow(kQueue, device_.mark(Device::Queue::kCompute));
+  }
 
   Ticket count(Collective kind, int64_t payload_bytes, int64_t wire_bytes) {
     Traffic& traffic = ledger_[kind];
@@ -159,9 +188,13 @@ class NcclCommunicator final : public DeviceCommunicator {
   ncclResult_t settled(ncclResult_t status, double limit_seconds) const {
     constexpr double kSpinSeconds = 2e-3;
     const auto start = Clock::now();
-    while (status == ncclInProgress) {
-      const ncclResult_t asked = ncclCommGetAsyncError(comm_, &status);
-      if (asked != ncclSuccess) return asked;
+    // What returns ncclSuccess may still be under way too, as the opening of a window.
+    bool asked = comm_ == nullptr || (status != ncclSuccess && status != ncclInProgress);
+    while (!asked || status == ncclInProgress) {
+      asked = true;
+      const ncclResult_t answered = ncclCommGetAsyncError(comm_, &status);
+      if (answered != ncclSuccess) return answered;
+      if (status != ncclInProgress) break;
       const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
       if (limit_seconds > 0.0 && seconds > limit_seconds) break;
       if (seconds > kSpinSeconds) std::this_thread::sleep_for(std::chrono::microseconds(200));
@@ -188,6 +221,7 @@ class NcclCommunicator final : public DeviceCommunicator {
   const double timeout_seconds_;
   const int exceptions_at_start_;
   ncclComm_t comm_ = nullptr;
+  void* window_ = nullptr;  // an ncclWindow_t
   Ledger ledger_;
   std::array<Device::Mark, kRemembered> marks_{};  // of the latest calls, by ticket
   Ticket issued_ = 0;
@@ -195,7 +229,44 @@ class NcclCommunicator final : public DeviceCommunicator {
   Clock::time_point since_;  // the call after that one could begin
 };
 
+class NcclArena final : public SharedArena {
+ public:
+  explicit NcclArena(NcclCommunicator& nccl) : nccl_(nccl) {}
+
+  std::byte* allocate(int64_t bytes) override {
+    const ncclResult_t status = ncclMemAlloc(&memory_, static_cast<size_t>(bytes));
+    cudaGetLastError();  // it is reported here
+    if (status == ncclSuccess) {
+      bytes_ = bytes;
+      return static_cast<std::byte*>(memory_);
+    }
+    size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    throw Error(
+        "NCCL: ncclMemAlloc of " + std::to_string(bytes) + " bytes, of which " +
+            std::to_string(free) + " are free: " + ncclGetErrorString(status),
+        "", "NCCL rounds up: leave communication.symmetric_windows out, or make the plan smaller");
+  }
+  // Unlike cudaFree, NCCL's does not wait for what is queued on the memory.
+  void release(std::byte* memory) override {
+    cudaDeviceSynchronize();
+    nccl_.close_window();
+    ncclMemFree(memory);
+  }
+  void share() override { nccl_.open_window(memory_, bytes_); }
+
+ private:
+  NcclCommunicator& nccl_;
+  void* memory_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
 }  // namespace
+
+std::unique_ptr<SharedArena> make_shared_arena(Communicator& nccl) {
+  check(nccl.transport() == Transport::kNccl, "a shared arena without NCCL");
+  return std::make_unique<NcclArena>(static_cast<NcclCommunicator&>(nccl));
+}
 
 std::unique_ptr<Communicator> make_nccl_communicator(Device& device, Communicator& host,
                                                      double timeout_seconds) {
