@@ -193,7 +193,7 @@ CompileSettings compile_settings(const config::Config& c, const Hosting& hosting
                          : choose_fabric(fabric_request(c.communication()), hosting);
   if (on_gpu(c)) {
     out.target = hosting.gpu_target;
-    out.fuses_attention = c.run().fused_attention();
+    out.fuses_attention = !c.run().has_fused_attention() || c.run().fused_attention();
     refuse_windows_without_nccl(c.communication(), out.fabric, ranks);
   }
   out.collectives = collectives_of(c.communication(), hosting);

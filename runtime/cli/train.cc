@@ -13,6 +13,7 @@
 #include "runtime/cli/budget.h"
 #include "runtime/cli/environment.h"
 #include "runtime/cli/gpu.h"
+#include "runtime/cli/gpu_attention.h"
 #include "runtime/cli/gpu_products.h"
 #include "runtime/cli/plan_text.h"
 #include "runtime/cli/rank_tables.h"
@@ -236,7 +237,10 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
   // AUTO is settled host by host.
   check_agreement(comm, {{"device", with_gpu ? "CUDA" : "CPU"}});
   Gpu gpu;
-  if (with_gpu) gpu = open_gpu(given.config.precision(), job);
+  if (with_gpu) {
+    gpu = open_gpu(given.config.precision(), job);
+    settle_attention(given.config, job);
+  }
   const Hosting hosting = with_gpu ? hosting_with(gpu, job) : hosting_of(job.session());
 
   const PreparedRun run = prepare(options, given, hosting, gpu, job);
@@ -262,6 +266,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
       executor = std::make_unique<Executor>(run.plan, comm, job.threads(), gpu.accelerator());
     });
   }
+  if (with_gpu) prepare_attention(gpu, run.plan, job);
   share_arena(gpu, *executor, run.config, job);
   TrainSettings settings = settings_of(run, options, job);
   settings.started = started;

@@ -49,6 +49,9 @@ void validate(const GivenConfig& given, int64_t ranks, Purpose purpose);
 // run.{steps,log_every,eval_every,save_every,keep_checkpoints,time_limit,trace_steps}.
 config::Config resumed(const config::Config& stored, const GivenConfig& now, int64_t ranks);
 
+// Whether attention could be one op if it computes on a GPU: what run.fused_attention decides.
+bool could_fuse_attention(const config::Config& config);
+
 // Makes every path and glob absolute, from the working directory.
 void resolve_paths(config::Config& config);
 

@@ -104,9 +104,7 @@ bool has_no_fp32_products_on_gpus(const config::Config& c) {
   return c.precision().mode() != config::Precision::FP32 || c.run().device() != config::Run::CUDA;
 }
 bool has_no_fused_attention(const config::Config& c) {
-  const bool narrow = c.precision().mode() == config::Precision::FP16 ||
-                      c.precision().mode() == config::Precision::BF16;
-  return !narrow || c.model().dropout() > 0.0 || c.run().device() == config::Run::CPU;
+  return !could_fuse_attention(c) || c.run().device() == config::Run::CPU;
 }
 bool starts_from_a_folder(const config::Config& c) {
   return c.model().has_init_from();
@@ -143,7 +141,7 @@ constexpr std::string_view kAdaHessianOnly = "with an optimizer.kind other than 
 constexpr std::string_view kSelectiveOnly =
     "with an activation_checkpointing.policy other than SELECTIVE";
 constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
-constexpr std::array<NoEffect, 25> kNoEffects = {{
+constexpr std::array<NoEffect, 26> kNoEffects = {{
     {"model.init_seed", "with model.init_from", starts_from_a_folder},
     {"data.validation_tokens", "with data.text", reads_text},
     {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
@@ -175,6 +173,12 @@ constexpr std::array<NoEffect, 25> kNoEffects = {{
 }};
 
 }  // namespace
+
+bool could_fuse_attention(const config::Config& c) {
+  const bool narrow = c.precision().mode() == config::Precision::FP16 ||
+                      c.precision().mode() == config::Precision::BF16;
+  return narrow && c.model().dropout() == 0.0;
+}
 
 void check_required(const GivenConfig& given, Purpose purpose, Problems& out) {
   for (const Required& required : kRequired) {

@@ -89,6 +89,37 @@ TEST_F(CudaAttention, RefusesALibraryThatWantsMoreThanIsPlanned) {
   EXPECT_NE(outcome.err.find("cuDNN wants 1000"), std::string::npos) << outcome.err;
   EXPECT_NE(outcome.err.find("are planned"), std::string::npos) << outcome.err;
   EXPECT_NE(outcome.err.find("run.fused_attention"), std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.out.find("step 1/"), std::string::npos) << "not at the start";
+}
+
+// The run's configuration says which it is.
+TEST_F(CudaAttention, IsSettledBeforeTheRun) {
+  const Words fields = {"precision.mode=BF16", "run.steps=1"};
+  const auto said = [&](const std::string& folder) {
+    return file_text(place.path(folder + "/config.textproto"));
+  };
+  train(staged(1, fields), "open");
+  EXPECT_NE(said("open").find("fused_attention: true"), std::string::npos) << said("open");
+  train(staged(1, {"run.steps=1"}), "fp32");
+  EXPECT_EQ(said("fp32").find("fused_attention"), std::string::npos) << said("fp32");
+  train(cpu(1, fields), "cpu");
+  EXPECT_EQ(said("cpu").find("fused_attention"), std::string::npos) << said("cpu");
+
+  Asked asked = staged(2, fields);
+  asked.variables["MEMWALL_CUDNN"] = "/nonexistent/libcudnn.so.9";
+  const Outcome without = try_train("without", asked);
+  EXPECT_EQ(without.exit_code, 0) << without.err;
+  EXPECT_NE(without.out.find("attention by products and softmax: cuDNN 9 cannot be opened"),
+            std::string::npos)
+      << without.out;
+  EXPECT_NE(said("without").find("fused_attention: false"), std::string::npos);
+  asked.set.push_back("run.fused_attention=true");
+  const Outcome refused = try_train("refused", asked);
+  EXPECT_EQ(refused.exit_code, 2) << refused.err;
+  EXPECT_NE(refused.err.find("run.fused_attention: true: cuDNN 9 cannot be opened"),
+            std::string::npos)
+      << refused.err;
+  EXPECT_FALSE(fs::exists(place.path("refused")));
 }
 
 }  // namespace

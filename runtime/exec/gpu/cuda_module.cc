@@ -7,6 +7,7 @@
 #include "runtime/exec/gpu/gemm_rate.h"
 #include "runtime/exec/gpu/module.h"
 #include "runtime/exec/gpu/nccl_communicator.h"
+#include "runtime/kernels/cuda/attention_library.h"
 #include "runtime/kernels/cuda/products.h"
 #include "runtime/kernels/cuda/status.h"
 
@@ -55,6 +56,15 @@ class CudaModule final : public GpuModule {
                      const std::string& choice) const override {
     const Context& context = *static_cast<Context*>(device.context());
     context.products->take(context.blas, keys_of(context, work), choice);
+  }
+
+  std::string refusal_of_attention() const override { return cuda::refusal_of_attention(); }
+
+  void prepare_attention(Device& device, const std::vector<AttentionWork>& work) const override {
+    const auto& context = *static_cast<Context*>(device.context());
+    for (const AttentionWork& w : work) {
+      cuda::prepare_attention(context, w.attributes, w.dtype, w.backward, w.workspace_bytes);
+    }
   }
 
   std::unique_ptr<Communicator> nccl(Device& device, Communicator& host,

@@ -21,6 +21,14 @@ struct GemmWork {
   DType a = DType::kF32, b = DType::kF32, c = DType::kF32;
 };
 
+// A kAttention or kAttentionGrad step.
+struct AttentionWork {
+  AttentionAttributes attributes;
+  DType dtype = DType::kBF16;
+  bool backward = false;
+  int64_t workspace_bytes = 0;  // planned
+};
+
 // An arena that NCCL's other ranks reach.
 class SharedArena : public ArenaMemory {
  public:
@@ -49,6 +57,10 @@ class GpuModule {
   // Throws an Error where it cannot.
   virtual void take_products(Device& device, const std::vector<GemmWork>& work,
                              const std::string& choice) const = 0;
+  // Why attention cannot be one op here (passes/fuse_attention.h); "" where it can.
+  virtual std::string refusal_of_attention() const = 0;
+  // Readies these steps. Throws an Error where the library wants more workspace than is planned.
+  virtual void prepare_attention(Device& device, const std::vector<AttentionWork>& work) const = 0;
   // Collectives over NCCL between the GPUs of the job's ranks; collective. `host` bootstraps it,
   // carries what is not a plan's, and must outlive it.
   virtual std::unique_ptr<Communicator> nccl(Device& device, Communicator& host,

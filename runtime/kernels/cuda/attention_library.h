@@ -2,10 +2,23 @@
 #pragma once
 
 #include <memory>
+#include <string>
+
+#include "runtime/base/dtype.h"
+#include "runtime/base/op.h"
 
 namespace memwall::cuda {
 
+struct Context;
+
 class AttentionLibrary;  // cudnn/attention.cc; no_cudnn/attention.cc
 std::shared_ptr<AttentionLibrary> make_attention_library();
+
+// Why there can be none; "" where there can.
+std::string refusal_of_attention();
+// Readies a kAttention or, `backward`, a kAttentionGrad step. Throws an Error where the library wants
+// more workspace than is planned.
+void prepare_attention(const Context& context, const AttentionAttributes& attributes, DType dtype,
+                       bool backward, int64_t workspace_bytes);
 
 }  // namespace memwall::cuda

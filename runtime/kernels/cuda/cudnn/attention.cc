@@ -5,7 +5,6 @@
 
 #include <cstdlib>
 #include <map>
-#include <mutex>
 #include <unordered_map>
 
 #define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
@@ -36,25 +35,27 @@ void check_cudnn(fe::error_t error, const char* call) {
               "set " + std::string(kField) + " to false");
 }
 
-// This module, in which imitated GPUs have their own cuDNN; else the library by its name.
-void open_cudnn() {
-  static std::once_flag once;
-  std::call_once(once, [] {
+// What MEMWALL_CUDNN names; else this module, in which imitated GPUs have their own cuDNN; else the
+// library by its name. Why not, or "".
+std::string open_cudnn() {
+  const auto open = []() -> std::string {
     Dl_info self{};
     check(dladdr(reinterpret_cast<const void*>(&open_cudnn), &self) != 0, "dladdr of the module");
-    void* const module = dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
-    check(module != nullptr, "the module is open");
     // The front end looks for CUDA's runtime by a name of its own, which may be another version.
     setenv("CUDNN_FRONTEND_CUDART_LIB_NAME", self.dli_fname, 0);
-    fe::cudnn_dlhandle = dlsym(module, "cudnnCreate") != nullptr
-                             ? module
-                             : dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
-  });
-  if (fe::cudnn_dlhandle == nullptr) {
-    throw InputError(
-        "cuDNN 9 cannot be opened: libcudnn.so.9", kField,
-        "install cuDNN where the loader finds it (LD_LIBRARY_PATH), or set it to false");
-  }
+    const char* const named = std::getenv("MEMWALL_CUDNN");
+    void* const module = dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+    check(module != nullptr, "the module is open");
+    if (named == nullptr && dlsym(module, "cudnnCreate") != nullptr) {
+      fe::cudnn_dlhandle = module;
+      return "";
+    }
+    fe::cudnn_dlhandle = dlopen(named != nullptr ? named : "libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
+    if (fe::cudnn_dlhandle != nullptr) return "";
+    return std::string("cuDNN 9 cannot be opened: ") + dlerror();
+  };
+  static const std::string refusal = open();
+  return refusal;
 }
 
 enum Uid : int64_t { kQ = 1, kK, kV, kY, kStatistics, kDy, kDq, kDk, kDv };
@@ -68,34 +69,41 @@ struct Key {
   auto operator<=>(const Key&) const = default;
 };
 
-std::shared_ptr<fe::graph::Tensor_attributes> tensor(fe::graph::Graph& graph, const Key& key,
-                                                     Uid uid, const char* name) {
-  fe::graph::Tensor_attributes attributes;
-  attributes.set_name(name).set_uid(uid);
+Key key_of(const AttentionAttributes& a, DType dtype, bool backward) {
+  check(size_of(dtype) == 2, "cuDNN's attention is of 16 bits");
+  return {backward, dtype,  backward ? a.samples_a_call : a.samples, a.time, a.heads,
+          a.size,   a.scale};
+}
+
+void describe(fe::graph::Tensor_attributes& tensor, const Key& key, Uid uid) {
+  tensor.set_uid(uid);
   if (uid == kStatistics) {
-    attributes.set_dim({key.samples, key.heads, key.time, 1})
+    tensor.set_dim({key.samples, key.heads, key.time, 1})
         .set_stride({key.heads * key.time, key.time, 1, 1})
         .set_data_type(fe::DataType_t::FLOAT);
   } else {
     const int64_t row = key.heads * key.size;
-    attributes.set_dim({key.samples, key.heads, key.time, key.size})
+    tensor.set_dim({key.samples, key.heads, key.time, key.size})
         .set_stride({key.time * row, key.size, row, 1});
   }
-  return graph.tensor(attributes);
 }
 
-// A result's place: like the tensor of that name.
-void place(const std::shared_ptr<fe::graph::Tensor_attributes>& result, const Key& key, Uid uid) {
-  const int64_t row = key.heads * key.size;
-  result->set_output(true).set_uid(uid);
-  if (uid == kStatistics) {
-    result->set_data_type(fe::DataType_t::FLOAT)
-        .set_dim({key.samples, key.heads, key.time, 1})
-        .set_stride({key.heads * key.time, key.time, 1, 1});
-  } else {
-    result->set_dim({key.samples, key.heads, key.time, key.size})
-        .set_stride({key.time * row, key.size, row, 1});
-  }
+std::shared_ptr<fe::graph::Tensor_attributes> operand(fe::graph::Graph& graph, const Key& key,
+                                                      Uid uid, const char* name) {
+  fe::graph::Tensor_attributes tensor;
+  tensor.set_name(name);
+  describe(tensor, key, uid);
+  return graph.tensor(tensor);
+}
+
+void give(const std::shared_ptr<fe::graph::Tensor_attributes>& result, const Key& key, Uid uid) {
+  describe(*result, key, uid);
+  result->set_output(true);
+}
+
+// Of a planned workspace: what comes before the part that cuDNN gets.
+size_t skipped(uintptr_t address) {
+  return static_cast<size_t>(-address % static_cast<uintptr_t>(kWorkspaceAlignment));
 }
 
 }  // namespace
@@ -125,8 +133,8 @@ class AttentionGraph {
 
  private:
   void add_forward(const Key& key) {
-    const auto q = tensor(graph_, key, kQ, "q"), k = tensor(graph_, key, kK, "k"),
-               v = tensor(graph_, key, kV, "v");
+    const auto q = operand(graph_, key, kQ, "q"), k = operand(graph_, key, kK, "k"),
+               v = operand(graph_, key, kV, "v");
     auto options = fe::graph::SDPA_attributes()
                        .set_name("attention")
                        .set_generate_stats(true)
@@ -134,15 +142,15 @@ class AttentionGraph {
                        .set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
                        .set_diagonal_band_right_bound(0);
     const auto [y, statistics] = graph_.sdpa(q, k, v, options);
-    place(y, key, kY);
-    place(statistics, key, kStatistics);
+    give(y, key, kY);
+    give(statistics, key, kStatistics);
   }
 
   void add_backward(const Key& key) {
-    const auto q = tensor(graph_, key, kQ, "q"), k = tensor(graph_, key, kK, "k"),
-               v = tensor(graph_, key, kV, "v"), y = tensor(graph_, key, kY, "y"),
-               dy = tensor(graph_, key, kDy, "dy"),
-               statistics = tensor(graph_, key, kStatistics, "statistics");
+    const auto q = operand(graph_, key, kQ, "q"), k = operand(graph_, key, kK, "k"),
+               v = operand(graph_, key, kV, "v"), y = operand(graph_, key, kY, "y"),
+               dy = operand(graph_, key, kDy, "dy"),
+               statistics = operand(graph_, key, kStatistics, "statistics");
     auto options = fe::graph::SDPA_backward_attributes()
                        .set_name("attention_grad")
                        .set_attn_scale(static_cast<float>(key.scale))
@@ -150,9 +158,9 @@ class AttentionGraph {
                        .set_diagonal_band_right_bound(0)
                        .set_deterministic_algorithm(true);
     const auto [dq, dk, dv] = graph_.sdpa_backward(q, k, v, y, dy, statistics, options);
-    place(dq, key, kDq);
-    place(dk, key, kDk);
-    place(dv, key, kDv);
+    give(dq, key, kDq);
+    give(dk, key, kDk);
+    give(dv, key, kDv);
   }
 
   fe::graph::Graph graph_;
@@ -169,16 +177,19 @@ class AttentionLibrary {
 
   void start(const Context& context, const Key& key, Pointers& pointers,
              std::span<std::byte> workspace) {
+    graph(context, key, static_cast<int64_t>(workspace.size()))
+        .start(cudnn_, pointers, workspace.data());
+  }
+
+  const AttentionGraph& graph(const Context& context, const Key& key, int64_t workspace_bytes) {
     if (cudnn_ == nullptr) {
-      open_cudnn();
+      check(refusal_of_attention().empty(), "a plan with attention where cuDNN is missing");
       check_status(fe::detail::create_handle(&cudnn_), "cudnnCreate");
       check_status(fe::detail::set_stream(cudnn_, context.stream), "cudnnSetStream");
     }
-    auto& graph = graphs_[key];
-    if (!graph) {
-      graph = std::make_unique<AttentionGraph>(cudnn_, key, static_cast<int64_t>(workspace.size()));
-    }
-    graph->start(cudnn_, pointers, workspace.data());
+    auto& found = graphs_[key];
+    if (!found) found = std::make_unique<AttentionGraph>(cudnn_, key, workspace_bytes);
+    return *found;
   }
 
  private:
@@ -196,23 +207,29 @@ std::shared_ptr<AttentionLibrary> make_attention_library() {
   return std::make_shared<AttentionLibrary>();
 }
 
+std::string refusal_of_attention() {
+  return open_cudnn();
+}
+
+void prepare_attention(const Context& context, const AttentionAttributes& attributes, DType dtype,
+                       bool backward, int64_t workspace_bytes) {
+  context.attentions->graph(context, key_of(attributes, dtype, backward),
+                            workspace_bytes - kWorkspaceAlignment);
+}
+
 }  // namespace memwall::cuda
 
 namespace memwall::launchers {
 namespace {
 
-// `samples` of them a call; operands by uid.
-void start(const KernelCall& call, bool backward, int64_t samples,
+// Sample by sample, or so many at once as the plan says; operands by uid.
+void start(const KernelCall& call, bool backward,
            const std::vector<std::pair<cuda::Uid, const Tensor*>>& operands) {
   const auto& a = std::get<AttentionAttributes>(call.attributes);
   const cuda::Context& context = cuda::context_of(call);
-  const DType dtype = call.inputs[0].dtype;
-  check(size_of(dtype) == 2, "cuDNN's attention is of 16 bits");
-  const cuda::Key key{backward, dtype, samples, a.time, a.heads, a.size, a.scale};
-  const auto address = reinterpret_cast<uintptr_t>(call.workspace.data());
-  const auto skipped =
-      static_cast<size_t>(-address % static_cast<uintptr_t>(cuda::kWorkspaceAlignment));
-  for (int64_t first = 0; first < a.samples; first += samples) {
+  const cuda::Key key = cuda::key_of(a, call.inputs[0].dtype, backward);
+  const size_t unaligned = cuda::skipped(reinterpret_cast<uintptr_t>(call.workspace.data()));
+  for (int64_t first = 0; first < a.samples; first += key.samples) {
     cuda::Pointers pointers;
     for (const auto& [uid, tensor] : operands) {
       const int64_t offset = first * (tensor->elements() / a.samples) * size_of(tensor->dtype);
@@ -221,15 +238,14 @@ void start(const KernelCall& call, bool backward, int64_t samples,
             "attention: an operand is less aligned than cuDNN needs");
       pointers[uid] = at;
     }
-    context.attentions->start(context, key, pointers, call.workspace.subspan(skipped));
+    context.attentions->start(context, key, pointers, call.workspace.subspan(unaligned));
   }
 }
 
 }  // namespace
 
 void attention(const KernelCall& call) {
-  const auto& a = std::get<AttentionAttributes>(call.attributes);
-  start(call, false, a.samples,
+  start(call, false,
         {{cuda::kQ, &call.inputs[0]},
          {cuda::kK, &call.inputs[1]},
          {cuda::kV, &call.inputs[2]},
@@ -238,8 +254,7 @@ void attention(const KernelCall& call) {
 }
 
 void attention_grad(const KernelCall& call) {
-  const auto& a = std::get<AttentionAttributes>(call.attributes);
-  start(call, true, a.samples_a_call,
+  start(call, true,
         {{cuda::kDy, &call.inputs[0]},
          {cuda::kQ, &call.inputs[1]},
          {cuda::kK, &call.inputs[2]},

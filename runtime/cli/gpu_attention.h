@@ -1,0 +1,17 @@
+// Attention as one op (passes/fuse_attention.h), by the GPUs' library.
+#pragma once
+
+#include "runtime/cli/gpu.h"
+
+namespace memwall {
+
+// Settles run.fused_attention where it matters and is left open: true where every rank's library
+// can be used, and else false, which who speaks says. Collective. Throws a SharedError where it is
+// asked for and cannot be had.
+void settle_attention(config::Config& config, Job& job);
+
+// Readies the plan's attention. Collective. Throws a SharedError where the library wants more
+// workspace than is planned.
+void prepare_attention(const Gpu& gpu, const Plan& plan, Job& job);
+
+}  // namespace memwall
