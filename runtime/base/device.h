@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <string>
 
+#include "runtime/base/device_graphs.h"
+
 namespace memwall {
 
 struct DeviceInfo {
@@ -48,6 +50,9 @@ class Device : public ArenaMemory {
   virtual void fill(Queue queue, void* to, uint8_t byte, int64_t bytes) = 0;
 
   virtual Mark mark(Queue queue) = 0;
+  // A mark for seconds_between. In a captured graph (below) its time is its own; whether it is
+  // reached is only asked once a mark behind that launch is.
+  virtual Mark time(Queue queue) { return mark(queue); }
   virtual void follow(Queue queue, Mark mark) = 0;  // what comes next waits for the mark
   virtual bool reached(Mark mark) = 0;
   virtual void wait(Mark mark) = 0;                              // the caller does
@@ -56,6 +61,8 @@ class Device : public ArenaMemory {
   // A named range for profilers: what is queued in between bears the name.
   virtual void enter(const char* name) = 0;
   virtual void leave() = 0;
+
+  virtual DeviceGraphs* graphs() { return nullptr; }  // null: it has none
 
   // What kernels are started with (KernelCall::context), and the native queue.
   virtual void* context() = 0;

@@ -20,6 +20,7 @@ struct Gpu {
   std::unique_ptr<Communicator> transfers;  // null with one rank
   std::unique_ptr<SharedArena> arena;       // null: the device's own memory
   Kernel (*kernel)(Op) = nullptr;
+  bool graphs = false;        // run.cuda_graphs
   int ranks_sharing = 1;      // this rank's GPU
   int64_t gpus_of_host = 0;   // that this host's ranks have, all together
   int64_t context_bytes = 0;  // of its memory in use when it was opened: its context, and others
@@ -30,7 +31,9 @@ struct Gpu {
   // Memory outside the arena by name.
   std::vector<std::pair<std::string, int64_t>> memory() const;
 
-  Accelerator accelerator() const { return {device.get(), kernel, transfers.get(), arena.get()}; }
+  Accelerator accelerator() const {
+    return {device.get(), kernel, transfers.get(), arena.get(), graphs};
+  }
 };
 
 // Settles run.device AUTO: it becomes CUDA where this host has a GPU that the CUDA module can use,

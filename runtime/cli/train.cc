@@ -257,6 +257,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
                           : measure_gemm_flops(job.threads());
   }
   if (with_gpu) agree_on_products(gpu, run.plan, job);
+  gpu.graphs = run.config.run().cuda_graphs();
   // Ranks that share a GPU take their arenas one after the other, so that each sees what it took.
   std::unique_ptr<Executor> executor;
   const int turns = with_gpu ? job.ranks_on_host() : 1;

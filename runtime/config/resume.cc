@@ -11,9 +11,9 @@
 namespace memwall {
 namespace {
 
-constexpr std::array<std::string_view, 7> kMayChange = {
-    "run.steps",      "run.log_every",  "run.eval_every", "run.save_every", "run.keep_checkpoints",
-    "run.time_limit", "run.trace_steps"};
+constexpr std::array<std::string_view, 8> kMayChange = {
+    "run.steps",      "run.log_every",   "run.eval_every", "run.save_every", "run.keep_checkpoints",
+    "run.time_limit", "run.trace_steps", "run.cuda_graphs"};
 
 }  // namespace
 

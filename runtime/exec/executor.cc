@@ -63,6 +63,10 @@ Executor::Executor(const Plan& plan, Communicator& comm, int threads,
   if (parcel_bytes_ > 0) {
     parcels_ = device_->allocate_host(static_cast<int64_t>(kParcels) * parcel_bytes_);
   }
+  if (accelerator.graphs) {
+    check(device_->graphs() != nullptr, "a device without graphs is to launch them");
+    segments_.emplace(plan, *device_, transfers_.transport() == Transport::kNccl);
+  }
 }
 
 Executor::~Executor() {
@@ -70,12 +74,17 @@ Executor::~Executor() {
   // To free memory is to wait for what is queued on it, which may need ranks that wait in vain for
   // this one.
   if (std::uncaught_exceptions() > exceptions_at_start_) transfers_.abandon();
+  segments_.reset();
   arena_memory_->release(memory_);
   if (parcels_ != nullptr) device_->release_host(parcels_);
 }
 
 int64_t Executor::device_growth_bytes() const {
   return device_ == nullptr ? 0 : device_free_bytes_ - device_->free_bytes();
+}
+
+int64_t Executor::device_graph_bytes() const {
+  return segments_ ? device_->graphs()->bytes() : 0;
 }
 
 void Executor::bring(const Tensor& storage, void* to) const {
@@ -228,30 +237,70 @@ void Executor::wait_for(const Program& program, size_t step, size_t waited) {
   if (observer_ != nullptr) observer_->after_wait(program, step, waited);
 }
 
-void Executor::run_program(const Program& program, int64_t micro_step) {
-  const size_t count = program.steps.size();
-  tickets_.assign(count, -1);
-  size_t last = count;  // transfer
-  if (observer_ != nullptr) observer_->before_program(program, micro_step);
-  for (size_t i = 0; i < count; ++i) {
+void Executor::wait_before(const Program& program, size_t step) {
+  for (int32_t waited : program.steps[step].waits) {
+    wait_for(program, step, static_cast<size_t>(waited));
+  }
+}
+
+void Executor::wait_for_last(const Program& program) {
+  if (last_transfer_ < 0) return;
+  wait_for(program, program.steps.size(), static_cast<size_t>(last_transfer_));
+  last_transfer_ = -1;
+}
+
+void Executor::begin_activity(const std::string& name) {
+  activity_ = name.c_str();
+  transfers_.set_activity(activity_);
+}
+
+// Of the segment's first step the waits are the caller's.
+void Executor::run_steps(const Program& program, const ProgramSegment& segment, int64_t micro_step,
+                         Way way) {
+  const bool queues = way != Way::kReplayed;
+  for (size_t i = segment.first; i < segment.end; ++i) {
     const Step& step = program.steps[i];
-    activity_ = step.name.c_str();
-    transfers_.set_activity(activity_);
-    for (int32_t waited : step.waits) wait_for(program, i, static_cast<size_t>(waited));
+    if (queues) begin_activity(step.name);
+    if (i > segment.first) wait_before(program, i);
     if (observer_ != nullptr) observer_->before(program, i);
-    if (device_ != nullptr) device_->enter(step.name.c_str());
+    if (device_ != nullptr && queues) device_->enter(step.name.c_str());
     if (step.stream == Stream::kCommunication) {
       tickets_[i] = start_transfer(step);
-      last = i;
+      last_transfer_ = static_cast<int64_t>(i);
     } else {
-      run_step(program, step, micro_step, 0);
+      if (queues) run_step(program, step, micro_step, 0);
       if (observer_ != nullptr) observer_->before_progress(program, i);
-      transfers_.progress();
+      if (way == Way::kOrdinary) transfers_.progress();
     }
-    if (device_ != nullptr) device_->leave();
+    if (device_ != nullptr && queues) device_->leave();
     if (observer_ != nullptr) observer_->after(program, i);
   }
-  if (last < count) wait_for(program, count, last);
+  if (segment.ends_program) wait_for_last(program);
+}
+
+void Executor::run_segment(const Program& program, const ProgramSegment& segment,
+                           int64_t micro_step) {
+  begin_activity(program.steps[segment.first].name);
+  wait_before(program, segment.first);
+  if (!segment.is_captured) return run_steps(program, segment, micro_step, Way::kOrdinary);
+  begin_activity(segment.name);
+  segments_->run(program, segment, micro_step, observer_,
+                 [&](Way way) { run_steps(program, segment, micro_step, way); });
+  transfers_.progress();
+}
+
+void Executor::run_program(const Program& program, int64_t micro_step) {
+  tickets_.assign(program.steps.size(), -1);
+  last_transfer_ = -1;
+  if (observer_ != nullptr) observer_->before_program(program, micro_step);
+  if (segments_ && (observer_ == nullptr || !observer_->needs_each_step())) {
+    for (const ProgramSegment& segment : segments_->of(program))
+      run_segment(program, segment, micro_step);
+  } else {
+    const ProgramSegment whole{.end = program.steps.size(), .is_captured = false};
+    if (whole.end > 0) run_segment(program, whole, micro_step);
+  }
+  wait_for_last(program);
   if (observer_ != nullptr) observer_->after_program(program);
 }
 

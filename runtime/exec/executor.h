@@ -3,11 +3,14 @@
 
 #include <array>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "comm/communicator.h"
 #include "memory/arena.h"
 #include "runtime/base/device.h"
+#include "runtime/exec/program_segments.h"
 #include "runtime/kernels/kernel.h"
 #include "runtime/plan/plan.h"
 
@@ -18,6 +21,9 @@ namespace memwall {
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
+  // False: where a device launches steps together, one call after another is made for all of them
+  // at once, none for steps of bodies, and what a step has written is not there yet.
+  virtual bool needs_each_step() const { return true; }
   virtual void before_program(const Program&, int64_t /*micro_step*/) {}
   virtual void after_program(const Program&) {}
   virtual void before(const Program&, size_t /*step*/) {}
@@ -42,6 +48,7 @@ struct Accelerator {
   Kernel (*kernel)(Op) = nullptr;
   Communicator* transfers = nullptr;  // of the device's memory; null with one rank
   ArenaMemory* arena = nullptr;       // where the arena comes from; null: the device
+  bool graphs = false;                // the device launches segments of programs as graphs
 };
 
 class Executor {
@@ -86,6 +93,7 @@ class Executor {
   // ... and what memory that is not the device's own (Accelerator::arena) rounded it up by.
   int64_t device_rounding_bytes() const { return device_rounding_bytes_; }
   int64_t device_growth_bytes() const;
+  int64_t device_graph_bytes() const;  // of that growth, what captured segments have taken
   const Arena& arena() const { return arena_; }
   std::byte* arena_data() const { return arena_.data(); }
   // Of a transfer that the running program, or the last one, has started; else -1.
@@ -94,9 +102,15 @@ class Executor {
 
  private:
   void run_program(const Program& program, int64_t micro_step);
+  void run_segment(const Program& program, const ProgramSegment& segment, int64_t micro_step);
+  void run_steps(const Program& program, const ProgramSegment& segment, int64_t micro_step,
+                 Way way);
+  void begin_activity(const std::string& name);
   void run_step(const Program& program, const Step& step, int64_t micro_step, int64_t iteration);
   Ticket start_transfer(const Step& step);
   void wait_for(const Program& program, size_t step, size_t waited);
+  void wait_before(const Program& program, size_t step);
+  void wait_for_last(const Program& program);
   void bring(const Tensor& storage, void* to) const;
   Tensor resolve(const Operand& operand, int64_t iteration, std::byte* arena) const;
   void wait_for_device(Device::Mark mark) const;
@@ -123,8 +137,10 @@ class Executor {
   std::byte* memory_;  // the arena that programs run in
   int64_t device_arena_bytes_ = 0, device_rounding_bytes_ = 0, device_free_bytes_ = 0;
   StepObserver* observer_ = nullptr;
-  std::vector<Ticket> tickets_;        // of the running program, by step
-  const char* activity_ = "start-up";  // the step that was begun last
+  std::optional<ProgramSegments> segments_;  // none: steps are queued one by one
+  std::vector<Ticket> tickets_;              // of the running program, by step
+  int64_t last_transfer_ = -1;         // step that started the last one that is not waited for
+  const char* activity_ = "start-up";  // the step, or the segment, that was begun last
   const int exceptions_at_start_;
 };
 

@@ -136,7 +136,9 @@ Json measured_memory_json(const Executor& executor, const OutsideMemory& outside
   if (executor.device() != nullptr) {
     lines["copies_of_slots"] = resident;
     for (const auto& [name, bytes] : outside.device) lines[name] = bytes;
-    lines["gpu_libraries"] = executor.device_growth_bytes();
+    const int64_t graphs = executor.device_graph_bytes();
+    lines["gpu_graphs"] = graphs;
+    lines["gpu_libraries"] = executor.device_growth_bytes() - graphs;
   }
   return {{"peak", executor.device() != nullptr ? executor.device_arena_bytes() : resident},
           {"rss_anon", anonymous},

@@ -51,7 +51,7 @@ StepRecorder::StepRecorder(const Executor& executor) : executor_(executor) {
 // Of the GPU's compute queue, or nothing.
 Device::Mark StepRecorder::mark() const {
   Device* const device = executor_.device();
-  return device != nullptr ? device->mark(Device::Queue::kCompute) : -1;
+  return device != nullptr ? device->time(Device::Queue::kCompute) : -1;
 }
 
 // The queue was empty at the first mark, so that the host's clock tells its time.
@@ -91,9 +91,21 @@ void StepRecorder::begin_step(bool keeps_work) {
 // The compute queue is empty then, so that its first mark has the time.
 void StepRecorder::begin_spans() {
   spans_.clear();
+  computes_ = false;
   if (Device* const device = executor_.device()) device->finish(Device::Queue::kCompute);
   first_ns_ = steady_ns();
   first_mark_ = mark();
+}
+
+void StepRecorder::begin_compute(size_t step) {
+  if (computes_) return;
+  spans_.push_back({false, updates_, program(), static_cast<int32_t>(step), mark(), 0});
+  computes_ = true;
+}
+
+void StepRecorder::end_compute() {
+  if (computes_) spans_.back().end = mark();
+  computes_ = false;
 }
 
 void StepRecorder::end_step() {
@@ -114,7 +126,8 @@ void StepRecorder::input(int64_t begin_ns, int64_t end_ns) {
 void StepRecorder::before_program(const Program& program, int64_t micro_step) {
   updates_ = is_update(program);
   if (spans_.size() > kMostSpans) {
-    while (!executor_.device()->reached(spans_.back().end)) executor_.transfers().progress();
+    const Device::Mark now = executor_.device()->mark(Device::Queue::kCompute);
+    while (!executor_.device()->reached(now)) executor_.transfers().progress();
     read_marks();
     begin_spans();
   }
@@ -122,13 +135,14 @@ void StepRecorder::before_program(const Program& program, int64_t micro_step) {
 }
 
 void StepRecorder::after_program(const Program&) {
+  end_compute();
   times_.programs.back().end_ns = steady_ns();
 }
 
 void StepRecorder::before(const Program& program, size_t step) {
   begun_ns_ = steady_ns();
   if (executor_.device() != nullptr && program.steps[step].stream != Stream::kCommunication) {
-    spans_.push_back({false, updates_, this->program(), static_cast<int32_t>(step), mark(), 0});
+    begin_compute(step);
   }
   if (program.steps[step].stream != Stream::kCommunication) return;
   transfer_of_[step] = static_cast<int32_t>(times_.transfers.size());
@@ -138,7 +152,7 @@ void StepRecorder::before(const Program& program, size_t step) {
 
 void StepRecorder::before_progress(const Program&, size_t step) {
   if (executor_.device() != nullptr) {
-    spans_.back().end = mark();
+    if (keeps_work_) end_compute();
     return;
   }
   computed_ns_ = steady_ns();
@@ -156,6 +170,7 @@ void StepRecorder::after(const Program&, size_t step) {
 void StepRecorder::before_wait(const Program&, size_t step, size_t) {
   wait_begun_ns_ = steady_ns();
   if (executor_.device() != nullptr) {
+    end_compute();
     spans_.push_back({true, updates_, program(), static_cast<int32_t>(step), mark(), 0});
   }
 }

@@ -1,6 +1,7 @@
 // Notes start and end of every plan step, transfer and wait of a training step on this rank.
 // Allocates nothing while the step runs. On a GPU compute and waits are timed by its own marks,
 // which are read when the step is over; a step of very many pieces waits for its GPU now and then.
+// Unless work is kept piece by piece, compute steps between which nothing is waited for are one.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,7 @@ class StepRecorder final : public StepObserver {
   void end_step();
   const StepTimes& times() const { return times_; }
 
+  bool needs_each_step() const override { return keeps_work_; }
   void before_program(const Program& program, int64_t micro_step) override;
   void after_program(const Program& program) override;
   void before(const Program& program, size_t step) override;
@@ -35,6 +37,8 @@ class StepRecorder final : public StepObserver {
   void keep(Work work, size_t step, int64_t begin_ns, int64_t end_ns);
   Device::Mark mark() const;
   void begin_spans();
+  void begin_compute(size_t step);
+  void end_compute();
   void read_marks();
 
   const Executor& executor_;
@@ -51,6 +55,7 @@ class StepRecorder final : public StepObserver {
     Device::Mark begin, end;
   };
   std::vector<Span> spans_;
+  bool computes_ = false;        // the last span is of compute, and without its end
   Device::Mark first_mark_ = 0;  // what those are counted from
   int64_t first_ns_ = 0;
   size_t read_waits_ = 0;

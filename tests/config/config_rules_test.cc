@@ -202,6 +202,16 @@ TEST_F(Rules, RefuseSymmetricWindowsWithoutGpus) {
   }
 }
 
+TEST_F(Rules, RefuseCudaGraphsWithoutCuda) {
+  EXPECT_EQ(error_of_set({"run.cuda_graphs=true", "run.device=CUDA"}), "");
+  for (const char* device : {"AUTO", "CPU"}) {
+    EXPECT_EQ(
+        error_of_set({"run.cuda_graphs=true", std::string("run.device=") + device}),
+        "--set run.cuda_graphs=true: has no effect but with run.device CUDA (allowed: leave it "
+        "out)");
+  }
+}
+
 TEST_F(Rules, RefuseStepsThatCannotBeTraced) {
   constexpr const char* kAllowed =
       " names no steps (allowed: a step or the first and the last one, as \"10-12\")";

@@ -256,10 +256,11 @@ TEST_F(ConfigTest, ResumeRefusesEveryOtherChangeByName) {
   const auto refusal = [&](const std::string& change) {
     return message_of([&] { resumed(stored, load(kTiny, {change}), 2); });
   };
-  EXPECT_EQ(refusal("optimizer.beta1=0.5"),
-            "--set optimizer.beta1=0.5: is 0.5, but the run was started with 0.9 (allowed: 0.9; "
-            "what may change on resume: run.steps, run.log_every, run.eval_every, "
-            "run.save_every, run.keep_checkpoints, run.time_limit, run.trace_steps)");
+  EXPECT_EQ(
+      refusal("optimizer.beta1=0.5"),
+      "--set optimizer.beta1=0.5: is 0.5, but the run was started with 0.9 (allowed: 0.9; "
+      "what may change on resume: run.steps, run.log_every, run.eval_every, "
+      "run.save_every, run.keep_checkpoints, run.time_limit, run.trace_steps, run.cuda_graphs)");
   for (const char* change : {"model.num_layers=3", "data.text=other", "run.seed=2",
                              "parallel.zero_stage=1", "memory.budget=1GB"}) {
     EXPECT_EQ(refusal(change).find(std::string("--set ") + change), 0u) << refusal(change);

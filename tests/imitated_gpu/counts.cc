@@ -31,7 +31,9 @@ void append_to_file() {
   const Counts& counts = the_counts();
   const std::string line =
       "{\"rank\": " + std::to_string(settings().rank) + ", \"calls\": " + json(counts.calls) +
-      ", \"kernels\": " + json(counts.kernels) + ", \"bytes\": " + json(counts.bytes) + "}\n";
+      ", \"kernels\": " + json(counts.kernels) + ", \"bytes\": " + json(counts.bytes) +
+      ", \"captured\": " + json(counts.captured) + ", \"replayed\": " + json(counts.replayed) +
+      "}\n";
   const char* file = settings().counts_file.c_str();
   const int descriptor = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (descriptor < 0 || write(descriptor, line.data(), line.size()) < 0) {
@@ -66,6 +68,13 @@ void count_kernel(const std::string& name) {
 }
 void count_bytes(const std::string& name, uint64_t bytes) {
   the_counts().bytes[name] += bytes;
+}
+void count_capture(const std::string& name) {
+  ++the_counts().captured[name];
+}
+void count_replay(const std::string& name, uint64_t bytes) {
+  ++the_counts().replayed[name];
+  if (bytes > 0) count_bytes(name, bytes);
 }
 
 }  // namespace memwall::imitated

@@ -1,7 +1,7 @@
 // What the program asked of the imitated libraries: evidence that is independent of the program's
 // own count. MEMWALL_IMITATED_GPU_COUNTS=<file> appends it, at the end of the process, as one line:
 //   {"rank": 0, "calls": {"cudaMalloc": 2, ...}, "kernels": {"scale(float*, int)": 7, ...},
-//    "bytes": {"ncclAllGather": 4096, ...}}
+//    "bytes": {"ncclAllGather": 4096, ...}, "captured": {...}, "replayed": {...}}
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,9 @@ struct Counts {
   // ("cudaMemcpyHostToDevice", ...), the bytes copied. By "cudaMalloc" and "cudaMallocHost", the
   // bytes taken, whether given back or not.
   std::map<std::string, uint64_t> bytes;
+  // Of kernels, products and NCCL calls: those among `calls` that were captured, and those that
+  // launches of graphs made. The bytes of captured calls count with the launches.
+  std::map<std::string, uint64_t> captured, replayed;
 };
 
 Counts counts();
@@ -28,5 +31,7 @@ void reset_counts();
 bool count_call(const char* name);
 void count_kernel(const std::string& name);
 void count_bytes(const std::string& name, uint64_t bytes);
+void count_capture(const std::string& name);
+void count_replay(const std::string& name, uint64_t bytes);
 
 }  // namespace memwall::imitated

@@ -336,11 +336,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
             check_pointers(gemm, algorithm, workspace, workspace_bytes, stream->device)) {
       return status;
     }
-    process().issue(stream, [gemm, workspace, bytes = algorithm.workspace_bytes] {
+    Work work = [gemm, workspace, bytes = algorithm.workspace_bytes] {
       if (bytes > 0) std::memset(workspace, 0xFF, bytes);
       run(gemm);
       return true;
-    });
+    };
+    process().issue(stream, std::move(work), {{{"cublasLtMatmul", 0}}, nullptr});
     return CUBLAS_STATUS_SUCCESS;
   });
 }

@@ -149,7 +149,10 @@ cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device) {
 
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   return api("cudaMemGetInfo", [&](Lock&) {
-    const size_t used = Memory::kContextBytes + process().memory.allocated(current_device());
+    size_t used = Memory::kContextBytes + process().memory.allocated(current_device());
+    for (const auto& [handle, launchable] : process().launchables) {
+      if (launchable->graph.device == current_device()) used += bytes_of(*launchable);
+    }
     *total = settings().device_bytes;
     *free = *total > used ? *total - used : 0;
     return cudaSuccess;

@@ -81,14 +81,15 @@ cudaError_t launch(const void* function, const Configuration& configuration, voi
   }
   count_kernel(kernel.name);
   auto run = kernel.bind(arguments, configuration.grid.x, configuration.block.x);
-  process().issue(stream, [run = std::move(run), fails] {
+  Work work = [run = std::move(run), fails] {
     if (fails) {
       process().lose(cudaErrorIllegalAddress);
     } else {
       run();
     }
     return true;
-  });
+  };
+  process().issue(stream, std::move(work), {{{"cudaLaunchKernel", 0}}, nullptr});
   return cudaSuccess;
 }
 

@@ -145,6 +145,16 @@ cudaError_t cudaEventRecord(cudaEvent_t event_handle, cudaStream_t handle) {
   });
 }
 
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t handle, unsigned flags) {
+  if (flags == cudaEventRecordDefault) return cudaEventRecord(event, handle);
+  return api("cudaEventRecordWithFlags", [&](Lock&) {
+    const StreamPtr stream = find_stream(handle);
+    if (stream == nullptr || find_event(event) == nullptr) return cudaErrorInvalidResourceHandle;
+    if (flags != cudaEventRecordExternal) return cudaErrorInvalidValue;
+    return process().record_at_launch(event, stream);
+  });
+}
+
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   return api("cudaEventQuery", [&](Lock&) {
     MarkerPtr marker;

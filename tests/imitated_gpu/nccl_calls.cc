@@ -174,6 +174,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t handle) {
       return nccl_error(ncclInvalidUsage, "a communicator that does not block is not finalized");
     }
     wait_for_calls(lock, *communicator);
+    refuse_with_graphs(*communicator);
     destroy(communicator);
     return ncclSuccess;
   });
@@ -185,6 +186,7 @@ ncclResult_t ncclCommAbort(ncclComm_t handle) {
   count_call("ncclCommAbort");
   const CommunicatorPtr communicator = find_communicator(handle);
   if (communicator == nullptr) return nccl_error(ncclInvalidArgument, "no such communicator");
+  refuse_with_graphs(*communicator);
   abort(communicator);
   return ncclSuccess;
 }

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -209,6 +210,13 @@ void wait_for_calls(Lock& lock, ncclComm& communicator) {
   if (last != nullptr) process().scheduler.wait(lock, last);
 }
 
+// NCCL keeps waiting for that; nobody would see why.
+void refuse_with_graphs(const ncclComm& communicator) {
+  if (communicator.in_graphs.expired()) return;
+  complain("NCCL: a communicator is given up while a graph holds its calls: this never ends");
+  std::abort();
+}
+
 void destroy(const CommunicatorPtr& communicator) {
   if (communicator->world != MPI_COMM_NULL && mpi_runs()) MPI_Comm_free(&communicator->world);
   communicators().erase(communicator.get());
@@ -220,17 +228,26 @@ void abort(const CommunicatorPtr& communicator) {
 }
 
 void issue(const CommunicatorPtr& communicator, const StreamPtr& stream, std::vector<Part> parts) {
+  const bool captured = stream->capture != nullptr;
+  Tally tally;
   for (const Part& part : parts) {
-    count_bytes(name_of(part.call), part.count * nccl_element_bytes(part.type));
+    const uint64_t bytes = part.count * nccl_element_bytes(part.type);
+    tally.calls.emplace_back(name_of(part.call), bytes);
+    if (!captured) count_bytes(name_of(part.call), bytes);
   }
   auto exchange = std::make_shared<Exchange>(communicator->world, communicator->rank,
                                              communicator->size, std::move(parts));
+  if (captured) {
+    tally.holds = communicator->in_graphs.lock();
+    if (tally.holds == nullptr) tally.holds = std::make_shared<int>(0);
+    communicator->in_graphs = tally.holds;
+  }
   Scheduler& scheduler = process().scheduler;
-  const bool captured = stream->capture != nullptr;
   if (!captured && communicator->last != nullptr && communicator->last_stream != stream) {
     scheduler.enqueue_wait(stream, communicator->last);
   }
-  process().issue(stream, [communicator, exchange] { return run(communicator, *exchange); });
+  process().issue(
+      stream, [communicator, exchange] { return run(communicator, *exchange); }, std::move(tally));
   if (captured) return;  // ordered by its stream alone
   communicator->last = std::make_shared<Marker>();
   communicator->last_stream = stream;

@@ -41,6 +41,8 @@ struct ncclComm {
   // Calls of one communicator run in the order in which they were made, whatever their streams.
   memwall::imitated::StreamPtr last_stream;
   memwall::imitated::MarkerPtr last;
+
+  std::weak_ptr<void> in_graphs;  // alive while a graph has a call of this communicator
 };
 
 namespace memwall::imitated {
@@ -64,8 +66,9 @@ ncclResult_t get_on(ncclComm& communicator);  // the communicator's state
 ncclResult_t ensure_ready(const ncclComm& communicator);
 
 void wait_for_calls(Lock& lock, ncclComm& communicator);
-void destroy(const CommunicatorPtr& communicator);  // all its calls have run
-void abort(const CommunicatorPtr& communicator);    // those that have not will do nothing
+void refuse_with_graphs(const ncclComm& communicator);  // ends the process where one has its calls
+void destroy(const CommunicatorPtr& communicator);      // all its calls have run
+void abort(const CommunicatorPtr& communicator);        // those that have not will do nothing
 
 // Enqueues the parts, as one group.
 void issue(const CommunicatorPtr& communicator, const StreamPtr& stream, std::vector<Part> parts);

@@ -22,9 +22,11 @@ void Process::lose(cudaError_t error) {
   scheduler.abandon();
 }
 
-void Process::issue(const StreamPtr& stream, Work work) {
+void Process::issue(const StreamPtr& stream, Work work, Tally tally) {
   if (stream->capture != nullptr) {
-    stream->capture->graph.items.push_back({stream->lane, std::move(work), -1, false});
+    for (const auto& call : tally.calls) count_capture(call.first);
+    stream->capture->graph.items.push_back(
+        {stream->lane, std::move(work), -1, false, nullptr, std::move(tally)});
   } else {
     scheduler.enqueue_work(stream, std::move(work));
   }
@@ -41,7 +43,14 @@ cudaError_t Process::record(Event& event, const StreamPtr& stream) {
   event.marker->captured = true;
   event.marker->capture = stream->capture;
   event.marker->number = graph.markers++;
-  graph.items.push_back({stream->lane, nullptr, event.marker->number, false});
+  graph.items.push_back({stream->lane, nullptr, event.marker->number, false, nullptr, {}});
+  return cudaSuccess;
+}
+
+cudaError_t Process::record_at_launch(cudaEvent_t event, const StreamPtr& stream) {
+  if (stream->capture == nullptr) return cudaErrorInvalidValue;
+  if (events.at(event)->device != stream->device) return cudaErrorInvalidResourceHandle;
+  stream->capture->graph.items.push_back({stream->lane, nullptr, -1, false, event, {}});
   return cudaSuccess;
 }
 
@@ -64,7 +73,7 @@ cudaError_t Process::wait(const StreamPtr& stream, const Event& event) {
     stream->lane = capture->graph.lanes++;
     capture->streams.push_back(stream);
   }
-  capture->graph.items.push_back({stream->lane, nullptr, marker.number, true});
+  capture->graph.items.push_back({stream->lane, nullptr, marker.number, true, nullptr, {}});
   return cudaSuccess;
 }
 

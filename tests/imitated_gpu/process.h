@@ -34,9 +34,11 @@ struct Process {
   // As an illegal address does on a GPU: nothing that is enqueued runs any more.
   void lose(cudaError_t error);
 
-  // Puts work on the stream, or into its capture.
-  void issue(const StreamPtr& stream, Work work);
+  // Puts work on the stream, or into its capture, together with what its launches count.
+  void issue(const StreamPtr& stream, Work work, Tally tally = {});
   cudaError_t record(Event& event, const StreamPtr& stream);
+  // A node of the stream's capture, which records the event at each launch.
+  cudaError_t record_at_launch(cudaEvent_t event, const StreamPtr& stream);
   cudaError_t wait(const StreamPtr& stream, const Event& event);
 
   // Calls that a capture in progress does not allow (allocation, synchronising, queries) make it

@@ -35,7 +35,7 @@ DeviceInfo describe(int index) {
 
 }  // namespace
 
-CudaDevice::CudaDevice(int index, bool tf32) : events_(kMarks, nullptr) {
+CudaDevice::CudaDevice(int index, bool tf32) {
   check_cuda(cudaSetDevice(index), "cudaSetDevice");
   info_ = describe(index);
   int least = 0, greatest = 0;
@@ -58,11 +58,9 @@ CudaDevice::~CudaDevice() {
   for (cudaStream_t s : streams_) {
     if (s != nullptr) cudaStreamSynchronize(s);
   }
+  graphs_.forget_all();
   context_.products.reset();
   context_.attentions.reset();
-  for (cudaEvent_t e : events_) {
-    if (e != nullptr) cudaEventDestroy(e);
-  }
   for (cudaStream_t s : streams_) {
     if (s != nullptr) cudaStreamDestroy(s);
   }
@@ -116,45 +114,29 @@ void CudaDevice::fill(Queue queue, void* to, uint8_t byte, int64_t bytes) {
              "cudaMemsetAsync");
 }
 
-Device::Mark CudaDevice::mark(Queue queue) {
-  const Mark mark = marks_++;
-  cudaEvent_t& slot = events_[static_cast<size_t>(mark) % kMarks];
-  if (slot == nullptr) {
-    check_cuda(cudaEventCreate(&slot), "cudaEventCreate");
-  } else {
-    // So that older marks than the ring holds are reached.
-    check_cuda(cudaEventSynchronize(slot), "cudaEventSynchronize");
-  }
-  check_cuda(cudaEventRecord(slot, stream(queue)), "cudaEventRecord");
+Device::Mark CudaDevice::make_mark(Queue queue, bool with_time) {
+  if (graphs_.makes_marks()) return graphs_.mark(stream(queue), with_time);
+  const Mark mark = ring_.take();
+  check_cuda(cudaEventRecord(ring_.event(mark), stream(queue)), "cudaEventRecord");
   return mark;
 }
 
-cudaEvent_t CudaDevice::event(Mark mark) const {
-  check(mark >= 0 && mark < marks_ && mark + static_cast<Mark>(kMarks) > marks_ - 1,
-        "a mark that is no longer known");
-  return events_[static_cast<size_t>(mark) % kMarks];
-}
-
-bool CudaDevice::is_old(Mark mark) const {
-  return mark + static_cast<Mark>(kMarks) <= marks_ - 1;
-}
-
 void CudaDevice::follow(Queue queue, Mark mark) {
-  if (is_old(mark)) return;
-  check_cuda(cudaStreamWaitEvent(stream(queue), event(mark), 0), "cudaStreamWaitEvent");
+  if (graphs_.launching() || ring_.is_old(mark)) return;
+  check_cuda(cudaStreamWaitEvent(stream(queue), ring_.event(mark), 0), "cudaStreamWaitEvent");
 }
 
 bool CudaDevice::reached(Mark mark) {
-  if (is_old(mark)) return true;
-  const cudaError_t status = cudaEventQuery(event(mark));
+  if (ring_.is_old(mark)) return true;
+  const cudaError_t status = cudaEventQuery(ring_.event(mark));
   if (status == cudaErrorNotReady) return false;
   check_cuda(status, "cudaEventQuery");
   return true;
 }
 
 void CudaDevice::wait(Mark mark) {
-  if (is_old(mark)) return;
-  check_cuda(cudaEventSynchronize(event(mark)), "cudaEventSynchronize");
+  if (ring_.is_old(mark)) return;
+  check_cuda(cudaEventSynchronize(ring_.event(mark)), "cudaEventSynchronize");
 }
 
 void CudaDevice::enter(const char* name) {
@@ -167,7 +149,7 @@ void CudaDevice::leave() {
 
 double CudaDevice::seconds_between(Mark earlier, Mark later) {
   float milliseconds = 0.0f;
-  check_cuda(cudaEventElapsedTime(&milliseconds, event(earlier), event(later)),
+  check_cuda(cudaEventElapsedTime(&milliseconds, ring_.event(earlier), ring_.event(later)),
              "cudaEventElapsedTime");
   return milliseconds * 1e-3;
 }

@@ -61,6 +61,7 @@ class NcclCommunicator final : public DeviceCommunicator {
     // After a failure nobody answers any more what is still queued.
     if (std::uncaught_exceptions() > exceptions_at_start_) abandon();
     if (comm_ == nullptr) return;
+    forget_graphs();
     if (settled(ncclCommFinalize(comm_), timeout_seconds_) == ncclSuccess) {
       ncclCommDestroy(comm_);
     } else {
@@ -73,34 +74,37 @@ class NcclCommunicator final : public DeviceCommunicator {
   Transport transport() const override { return Transport::kNccl; }
 
   void abandon() override {
-    if (comm_ != nullptr) ncclCommAbort(comm_);
+    if (comm_ == nullptr) return;
+    forget_graphs();
+    ncclCommAbort(comm_);
     comm_ = nullptr;
   }
 
   Ticket all_gather(const void* shard, void* whole, int64_t shard_bytes, Algorithm) override {
-    follow_compute();
-    settle(ncclAllGather(shard, whole, static_cast<size_t>(shard_bytes), ncclInt8, comm_, stream()),
-           "ncclAllGather", timeout_seconds_);
+    queue("ncclAllGather", [&] {
+      return ncclAllGather(shard, whole, static_cast<size_t>(shard_bytes), ncclInt8, comm_,
+                           stream());
+    });
     return count(Collective::kAllGather, size() * shard_bytes,
                  all_gather_wire_bytes(size(), shard_bytes));
   }
 
   Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype, void*,
                         Algorithm) override {
-    follow_compute();
-    settle(ncclReduceScatter(whole, shard, static_cast<size_t>(shard_elements), nccl_type(dtype),
-                             ncclSum, comm_, stream()),
-           "ncclReduceScatter", timeout_seconds_);
+    queue("ncclReduceScatter", [&] {
+      return ncclReduceScatter(whole, shard, static_cast<size_t>(shard_elements), nccl_type(dtype),
+                               ncclSum, comm_, stream());
+    });
     const int64_t bytes = shard_elements * size_of(dtype);
     return count(Collective::kReduceScatter, size() * bytes,
                  reduce_scatter_wire_bytes(size(), bytes));
   }
 
   Ticket all_reduce(double* values, int64_t elements, void*) override {
-    follow_compute();
-    settle(ncclAllReduce(values, values, static_cast<size_t>(elements), ncclFloat64, ncclSum, comm_,
-                         stream()),
-           "ncclAllReduce", timeout_seconds_);
+    queue("ncclAllReduce", [&] {
+      return ncclAllReduce(values, values, static_cast<size_t>(elements), ncclFloat64, ncclSum,
+                           comm_, stream());
+    });
     return count(Collective::kAllReduce, elements * size_of(DType::kF64),
                  all_reduce_wire_bytes(size(), elements));
   }
@@ -160,8 +164,16 @@ class NcclCommunicator final : public DeviceCommunicator {
   Device::Mark& mark_of(Ticket ticket) {
     return marks_[static_cast<size_t>(ticket) % kRemembered];
   }
-  void follow_compute() {
+  DeviceGraphs* graphs() const {
+    return device_.graphs();
+  }
+
+  // Where the device launches a graph, the call is in it.
+  template <class Call>
+  void queue(const char* name, const Call& call) {
+    if (graphs() != nullptr && graphs()->launching()) return;
     device_.follow(kQueue, device_.mark(Device::Queue::kCompute));
+    settle(call(), name, timeout_seconds_);
   }
 
   Ticket count(Collective kind, int64_t payload_bytes, int64_t wire_bytes) {
@@ -209,6 +221,11 @@ class NcclCommunicator final : public DeviceCommunicator {
     fail<NoAnswer>(std::string("NCCL: ") + call + " is not done after " +
                    seconds_text(limit_seconds) +
                    ": another rank does not make it, or cannot be reached");
+  }
+
+  // NCCL ends a communicator only when no graph holds its calls any more, and waits for that.
+  void forget_graphs() const {
+    if (graphs() != nullptr) graphs()->forget_all();
   }
 
   // The communicator is useless from here on, and the other ranks learn of it.
