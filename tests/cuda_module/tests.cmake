@@ -4,6 +4,11 @@ if(MEMWALL_CUDA_FOUND)
     MEMWALL_MODULE="$<TARGET_FILE:memwall_cuda>")
   add_dependencies(module_test memwall memwall_cuda)
 
+  memwall_test(gpu_graphs_test ROOMS exec LABELS cuda)
+  target_compile_definitions(gpu_graphs_test PRIVATE
+    MEMWALL_IMITATED_MODULE="${PROJECT_BINARY_DIR}/libmemwall_cuda_imitated.so")
+  add_dependencies(gpu_graphs_test memwall_cuda_imitated)
+
   # Everything that plans are made for, in a build of its own: about ten minutes on two cores.
   set(all_gpus ${PROJECT_BINARY_DIR}/all-gpus)
   add_test(NAME CudaModule.BuildsForAllGpus COMMAND sh -c

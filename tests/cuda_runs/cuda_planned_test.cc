@@ -6,22 +6,7 @@ namespace {
 
 constexpr int kSteps = 5;
 
-class CudaPlanned : public CudaRuns {
- protected:
-  // What each rank's libraries counted during a run.
-  std::vector<Json> counts_of(Asked asked, const std::string& folder) {
-    const fs::path file = place.path(folder + ".counts");
-    asked.variables["MEMWALL_IMITATED_GPU_COUNTS"] = file.string();
-    train(asked, folder);
-    std::vector<Json> lines = json_lines(file);
-    EXPECT_EQ(lines.size(), static_cast<size_t>(asked.ranks));
-    return lines;
-  }
-};
-
-int64_t number(const Json& object, const char* name) {
-  return object.contains(name) ? object[name].get<int64_t>() : 0;
-}
+using CudaPlanned = CudaRuns;
 
 TEST_F(CudaPlanned, NcclMovesWhatIsPlanned) {
   for (const int ranks : {2, 3}) {

@@ -127,6 +127,16 @@ run { name: "tiny" steps: 5 peak_flops: 1e9 }
     return course(folder);
   }
 
+  // The same, and what each rank's imitated libraries counted.
+  std::vector<Json> counts_of(Asked asked, const std::string& folder) {
+    const fs::path file = place.path(folder + ".counts");
+    asked.variables["MEMWALL_IMITATED_GPU_COUNTS"] = file.string();
+    train(asked, folder);
+    std::vector<Json> lines = json_lines(file);
+    EXPECT_EQ(lines.size(), static_cast<size_t>(asked.ranks));
+    return lines;
+  }
+
   std::vector<Json> metrics(const std::string& folder, int rank = 0) const {
     return json_lines(place.path(folder) / "metrics" /
                       ("rank-0000" + std::to_string(rank) + ".jsonl"));
@@ -157,6 +167,10 @@ run { name: "tiny" steps: 5 peak_flops: 1e9 }
  private:
   int runs_ = 0;
 };
+
+inline int64_t number(const Json& object, const char* name) {
+  return object.contains(name) ? object[name].get<int64_t>() : 0;
+}
 
 inline Words with(Words fields, const Words& more) {
   fields.insert(fields.end(), more.begin(), more.end());

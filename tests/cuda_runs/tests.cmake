@@ -1,7 +1,7 @@
 # Whole runs on imitated GPUs; what they do on real ones is shown elsewhere (tests/gpu).
 if(MEMWALL_CUDA_FOUND)
-  set(names cuda_equal_test cuda_options_test cuda_planned_test cuda_products_test cuda_resume_test
-    cuda_faults_test cuda_windows_test)
+  set(names cuda_equal_test cuda_graphs_test cuda_options_test cuda_planned_test cuda_products_test
+    cuda_resume_test cuda_faults_test cuda_windows_test)
   if(MEMWALL_CUDNN_FOUND)
     list(APPEND names cuda_attention_test)
   endif()

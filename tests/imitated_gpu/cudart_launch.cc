@@ -21,6 +21,7 @@ struct Kernel {
   std::string name;
   KernelBinder bind = nullptr;
   size_t shared_bytes = kSharedBytes;  // what a launch may ask for
+  bool is_loaded = false;
 };
 
 // By host function. Filled before main too.
@@ -61,7 +62,13 @@ cudaError_t launch(const void* function, const Configuration& configuration, voi
              found == kernels().end() ? "unknown" : found->second.name.c_str());
     return cudaErrorInvalidDeviceFunction;
   }
-  const Kernel& kernel = found->second;
+  Kernel& kernel = found->second;
+  // Its code is loaded by its first launch, which a capture need not allow.
+  if (stream->capture != nullptr && !kernel.is_loaded) {
+    complain("%s: is launched for the first time, and that within a capture", kernel.name.c_str());
+    stream->capture->invalid = true;
+    return cudaErrorStreamCaptureUnsupported;
+  }
   if (!is_valid(configuration)) {
     complain("%s: grid (%u, %u, %u), block (%u, %u, %u), %zu shared bytes", kernel.name.c_str(),
              configuration.grid.x, configuration.grid.y, configuration.grid.z,
@@ -79,6 +86,7 @@ cudaError_t launch(const void* function, const Configuration& configuration, voi
              stream->device, current_device());
     return cudaErrorInvalidResourceHandle;
   }
+  kernel.is_loaded = true;
   count_kernel(kernel.name);
   auto run = kernel.bind(arguments, configuration.grid.x, configuration.block.x);
   Work work = [run = std::move(run), fails] {

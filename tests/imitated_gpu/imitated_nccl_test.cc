@@ -147,6 +147,37 @@ TEST_F(ImitatedNccl, BytesAreCounted) {
   EXPECT_EQ(counts().bytes.at("ncclAllGather"), 32u);
 }
 
+// What a graph's launches send is counted with them, and the communicator outlives the graph.
+TEST_F(ImitatedNccl, CallsInGraphs) {
+  use({Order::kLate, 0});
+  constexpr size_t kCount = 4;
+  const TestStream stream;
+  const DeviceArray<float> from(block_of(rank, kCount));
+  const DeviceArray<float> to(kCount * static_cast<size_t>(size));
+  reset_counts();
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t launchable = nullptr;
+  EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  EXPECT_NCCL(ncclAllGather(from.get(), to.get(), kCount, ncclFloat32, communicator, stream));
+  EXPECT_CUDA(cudaStreamEndCapture(stream, &graph));
+  EXPECT_EQ(counts().bytes.count("ncclAllGather"), 0u);
+  EXPECT_CUDA(cudaGraphInstantiate(&launchable, graph, 0));
+  for (int i = 0; i < 3; ++i) EXPECT_CUDA(cudaGraphLaunch(launchable, stream));
+  stream.synchronize();
+  for (int peer = 0; peer < size; ++peer) {
+    const std::vector<float> expected = block_of(peer, kCount), all = to.read();
+    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), all.begin() + peer * 4)) << peer;
+  }
+  const Counts seen = counts();
+  EXPECT_EQ(seen.calls.at("ncclAllGather"), 1u);
+  EXPECT_EQ(seen.captured.at("ncclAllGather"), 1u);
+  EXPECT_EQ(seen.replayed.at("ncclAllGather"), 3u);
+  EXPECT_EQ(seen.bytes.at("ncclAllGather"), 3 * kCount * sizeof(float));
+  EXPECT_DEATH(ncclCommAbort(communicator), "this never ends");
+  EXPECT_CUDA(cudaGraphExecDestroy(launchable));
+  EXPECT_CUDA(cudaGraphDestroy(graph));
+}
+
 TEST_F(ImitatedNccl, ABufferThatIsTooSmallOrOverlapsIsRefused) {
   const TestStream stream;
   const auto ranks = static_cast<size_t>(size);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #include "tests/imitated_gpu/counts.h"
 #include "tests/imitated_gpu/test_device.h"
@@ -88,6 +89,14 @@ TEST(ImitatedRuntimeDeathTest, TheHostCannotTouchProtectedMemory) {
   settings().protect = false;
 }
 
+// A capture launches nothing for the first time.
+void load_affine() {
+  const TestStream stream;
+  const DeviceArray<float> x({1.0f}), y(1);
+  EXPECT_CUDA(launch_affine(y.get(), x.get(), 2.0, 1, stream));
+  stream.synchronize();
+}
+
 struct Instance {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t exec = nullptr;
@@ -101,6 +110,7 @@ struct Instance {
 TEST(ImitatedGraph, IsReplayed) {
   for (const OrderCase& order : all_orders()) {
     use(order);
+    load_affine();
     const TestStream stream, fork;
     const TestEvent forked, joined;
     const DeviceArray<float> x({1.0f}), y(1);
@@ -122,7 +132,74 @@ TEST(ImitatedGraph, IsReplayed) {
   }
 }
 
+// Launches and their events' times; an event is as before until its turn in the launch comes.
+TEST(ImitatedGraph, ExternalEventsAreRecordedByLaunches) {
+  use({Order::kLate, 0});
+  load_affine();
+  const TestStream stream;
+  cudaEvent_t events[3] = {};
+  for (cudaEvent_t& event : events) EXPECT_CUDA(cudaEventCreate(&event));
+  const DeviceArray<float> x({1.0f}), y(1);
+  Instance instance;
+  EXPECT_EQ(cudaEventRecordWithFlags(events[0], stream, cudaEventRecordExternal),
+            cudaErrorInvalidValue);
+  EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  EXPECT_CUDA(cudaEventRecordWithFlags(events[0], stream, cudaEventRecordExternal));
+  EXPECT_CUDA(launch_affine(y.get(), x.get(), 2.0, 1, stream));
+  EXPECT_CUDA(cudaEventRecordWithFlags(events[1], stream, cudaEventRecordExternal));
+  EXPECT_CUDA(cudaStreamEndCapture(stream, &instance.graph));
+  EXPECT_CUDA(cudaGraphInstantiate(&instance.exec, instance.graph,
+                                   cudaGraphInstantiateFlagUseNodePriority));
+  size_t count = 0;
+  EXPECT_CUDA(cudaGraphGetNodes(instance.graph, nullptr, &count));
+  ASSERT_EQ(count, 3u);
+  cudaGraphNode_t nodes[3] = {}, last = nullptr;
+  EXPECT_CUDA(cudaGraphGetNodes(instance.graph, nodes, &count));
+  for (cudaGraphNode_t node : nodes) {
+    cudaGraphNodeType type = cudaGraphNodeTypeEmpty;
+    EXPECT_CUDA(cudaGraphNodeGetType(node, &type));
+    cudaEvent_t event = nullptr;
+    if (type != cudaGraphNodeTypeEventRecord) {
+      EXPECT_EQ(cudaGraphEventRecordNodeGetEvent(node, &event), cudaErrorInvalidValue);
+      continue;
+    }
+    EXPECT_CUDA(cudaGraphEventRecordNodeGetEvent(node, &event));
+    if (event == events[1]) last = node;
+  }
+  EXPECT_CUDA(cudaGraphLaunch(instance.exec, stream));
+  EXPECT_CUDA(cudaEventQuery(events[1]));
+  float milliseconds = -1.0f;
+  EXPECT_EQ(cudaEventElapsedTime(&milliseconds, events[0], events[1]),
+            cudaErrorInvalidResourceHandle);
+  EXPECT_CUDA(cudaGraphExecEventRecordNodeSetEvent(instance.exec, last, events[2]));
+  EXPECT_CUDA(cudaGraphLaunch(instance.exec, stream));
+  stream.synchronize();
+  EXPECT_CUDA(cudaEventElapsedTime(&milliseconds, events[0], events[2]));
+  EXPECT_GE(milliseconds, 0.0f);
+  // The first launch had the event that it was captured with, and the same first one.
+  EXPECT_CUDA(cudaEventElapsedTime(&milliseconds, events[1], events[0]));
+  EXPECT_GE(milliseconds, 0.0f);
+  for (cudaEvent_t event : events) EXPECT_CUDA(cudaEventDestroy(event));
+  cudaGetLastError();
+}
+
+[[noreturn]] void launch_first_in_a_capture() {
+  use({Order::kLate, 0});
+  const TestStream stream;
+  const DeviceArray<float> x({1.0f}), y(1);
+  cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+  const cudaError_t first = launch_affine(y.get(), x.get(), 2.0, 1, stream);
+  std::_Exit(first == cudaErrorStreamCaptureUnsupported ? 0 : 1);
+}
+
+TEST(ImitatedGraphDeathTest, AFirstLaunchWithinACaptureIsRefused) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a new process, which has launched nothing
+  EXPECT_EXIT(launch_first_in_a_capture(), testing::ExitedWithCode(0),
+              "launched for the first time");
+}
+
 TEST(ImitatedGraph, UnjoinedWorkIsRefused) {
+  load_affine();
   const TestStream stream, fork;
   const TestEvent forked;
   const DeviceArray<float> x({1.0f});
@@ -146,6 +223,21 @@ TEST(ImitatedGraph, OutsideWorkAndSynchronisingAreRefused) {
   EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorStreamCaptureUnsupported);
   EXPECT_EQ(cudaStreamEndCapture(stream, &instance.graph), cudaErrorStreamCaptureInvalidated);
+  // Other events too: the thread must not ask for anything.
+  EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  EXPECT_EQ(cudaEventQuery(event), cudaErrorStreamCaptureUnsupported);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &instance.graph), cudaErrorStreamCaptureInvalidated);
+  void* memory = nullptr;
+  EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  EXPECT_EQ(cudaMalloc(&memory, 4), cudaErrorStreamCaptureUnsupported);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &instance.graph), cudaErrorStreamCaptureInvalidated);
+  // An event that was recorded in a capture stands for nothing outside.
+  EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
+  EXPECT_CUDA(cudaEventRecord(event, stream));
+  EXPECT_EQ(cudaEventQuery(event), cudaErrorCapturedEvent);
+  EXPECT_CUDA(cudaStreamEndCapture(stream, &instance.graph));
+  EXPECT_EQ(cudaEventSynchronize(event), cudaErrorCapturedEvent);
+  EXPECT_EQ(cudaStreamWaitEvent(outside, event, 0), cudaErrorCapturedEvent);
   cudaGetLastError();
 }
 
