@@ -127,13 +127,15 @@ run { name: "tiny" steps: 5 peak_flops: 1e9 }
     return course(folder);
   }
 
-  // The same, and what each rank's imitated libraries counted.
+  // The same, and what each rank's imitated libraries counted, rank by rank.
   std::vector<Json> counts_of(Asked asked, const std::string& folder) {
     const fs::path file = place.path(folder + ".counts");
     asked.variables["MEMWALL_IMITATED_GPU_COUNTS"] = file.string();
     train(asked, folder);
     std::vector<Json> lines = json_lines(file);
     EXPECT_EQ(lines.size(), static_cast<size_t>(asked.ranks));
+    std::sort(lines.begin(), lines.end(),
+              [](const Json& a, const Json& b) { return a["rank"] < b["rank"]; });
     return lines;
   }
 

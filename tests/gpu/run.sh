@@ -5,7 +5,8 @@
 #
 #   tests     every gpu_*_test, and every test_kernels_* with the GPU's kernels
 #   train     the quickstart's model on the GPU beside the CPU in FP32 and FP16; stages 0 to 3 on
-#             several ranks that share the GPU, bit for bit, and planned against measured
+#             several ranks that share the GPU, bit for bit, and planned against measured; CUDA graphs
+#             against none, bit for bit
 #   sanitize  compute-sanitizer's memcheck and racecheck on a tiny model
 #   bench     GPT-2 of 124M and 1558M parameters beside tests/gpu/torch_gpt2.py
 #
@@ -222,6 +223,7 @@ stage_train() {
     if ((ended[$device-$mode] != 0)); then stop "cpu-$mode"; fi
   done
   train_stages "$config" $few
+  if [[ $device != CPU ]]; then train_graphs "$config" $few; fi
   for mode in FP32 FP16; do
     if ((ended[$device-$mode] != 0)); then continue; fi
     join "cpu-$mode" || result "cpu $mode" FAIL "$(reason "$logs/cpu-$mode.log")"
@@ -262,6 +264,26 @@ train_stages() {  # CONFIG STEPS
       verdict "$name 2, 3 equal" equal "${folders[@]:2:2}"
     fi
     verdict "$name as planned" plan "${folders[@]}"
+  done
+}
+
+# With CUDA graphs and without: alone and on two ranks that share the GPU, several micro-steps; losses
+# and gradient norms bit for bit, traffic and arena as planned.
+train_graphs() {  # CONFIG STEPS
+  local config=$1 steps=$2 ranks graphs name folders transport
+  for ranks in 1 2; do
+    folders=() transport=()
+    if ((ranks > 1)); then transport=(communication.transport=STAGED); fi
+    for graphs in false true; do
+      name=graphs-$graphs-np$ranks
+      folders+=("$work/$name")
+      start "$name" memwall_train "$name" $((ranks > 1 ? ranks : 0)) 60 "$config" run.steps="$steps" \
+        run.device="$device" parallel.zero_stage=2 data.micro_batch_size=2 \
+        data.global_batch_size=$((6 * ranks)) run.peak_flops=1e12 run.cuda_graphs=$graphs "${transport[@]}"
+      join "$name" || report "$name" "$logs/$name.log" $? ""
+    done
+    verdict "np$ranks graphs equal" equal "${folders[@]}"
+    verdict "np$ranks graphs as planned" plan "${folders[@]}"
   done
 }
 
@@ -322,6 +344,25 @@ bench_case() {
   fi
 }
 
+# bench_graphs NAME CONFIG BATCH MODE SETTING...: without CUDA graphs, unless bench_case did that, and with
+# them; losses and gradient norms bit for bit.
+bench_graphs() {
+  local name=$1 config=$2 batch=$3 mode=$4 graphs run status precision
+  shift 4
+  mapfile -t precision < <(precision_settings "$mode")
+  for graphs in false true; do
+    run=bench-$name
+    if [[ $graphs == true ]]; then run+=-graphs; fi
+    if [[ -d $work/$run ]]; then continue; fi
+    memwall_train "$run" 0 100 "$config" run.steps="$bench_steps" run.device="$device" \
+      parallel.zero_stage=0 data.micro_batch_size="$batch" run.cuda_graphs=$graphs "${precision[@]}" "$@" \
+      >"$logs/$run.log" 2>&1
+    status=$?
+    report "${run/-/ }" "$logs/$run.log" $status "$(compare speed "$work/$run" --after "$bench_after" 2>&1)"
+  done
+  verdict "graphs equal $name" equal "$work/bench-$name" "$work/bench-$name-graphs"
+}
+
 stage_bench() {
   local bench_steps=25 bench_after=5 batch=${MEMWALL_GPU_BATCH:-16} xl=${MEMWALL_GPU_BATCH_XL:-8}
   if [[ $device == CPU ]]; then
@@ -332,6 +373,9 @@ stage_bench() {
     return
   fi
   bench_case 124M-BF16 configs/gpt2-small.textproto "$batch" BF16 ""
+  bench_graphs 124M-BF16 configs/gpt2-small.textproto "$batch" BF16
+  # Small enough for the host to be the slower side.
+  bench_graphs 124M-BF16-micro1 configs/gpt2-small.textproto 1 BF16 data.global_batch_size=4
   bench_case 1558M-BF16 configs/gpt2-xl.textproto "$xl" BF16 "--layers 48 --hidden 1600 --heads 25"
   bench_case 124M-FP32 configs/gpt2-small.textproto "$batch" FP32 ""
   bench_case 124M-FP16 configs/gpt2-small.textproto "$batch" FP16 ""
