@@ -32,10 +32,11 @@ class Communicator {
                             Algorithm algorithm = Algorithm::kPairwise) = 0;
 
   // whole: size() * shard_elements of `dtype`, this rank's contribution; shard: the sum over ranks
-  // of this rank's slice, added in FP32 (FP64 for FP64) in the algorithm's order. kPairwise rounds
-  // it to `dtype` once; the others do at each hop, for partial sums travel as `dtype`: kRing N - 1
-  // times, kTwoLevel once inside the node and then M - 1 times. `shard` may be this rank's slice of
-  // `whole`. `receive`: reduce_scatter_receive_bytes(...) bytes of scratch.
+  // of this rank's slice, added in FP32 (FP64 for FP64) in the algorithm's order (NCCL's: in its
+  // own order and precision, the same in every call). kPairwise rounds it to `dtype` once; the
+  // others do at each hop, for partial sums travel as `dtype`: kRing N - 1 times, kTwoLevel once
+  // inside the node and then M - 1 times. `shard` may be this rank's slice of `whole`. `receive`:
+  // reduce_scatter_receive_bytes(...) bytes of scratch.
   virtual Ticket reduce_scatter(const void* whole, void* shard, int64_t shard_elements, DType dtype,
                                 void* receive, Algorithm algorithm = Algorithm::kPairwise) = 0;
 

@@ -14,12 +14,13 @@
 namespace memwall {
 
 struct DeviceInfo {
-  std::string name;      // "NVIDIA H100 80GB HBM3"
-  std::string target;    // what plans are made for: "sm_90"
-  std::string versions;  // of driver and libraries, one line
-  std::string address;   // on the host's bus: the same in every process
-  int index = 0;         // among the host's
-  int64_t bytes = 0;     // of its memory
+  std::string name;        // "NVIDIA H100 80GB HBM3"
+  std::string capability;  // "9.0"
+  std::string target;      // what plans are made for: "sm_90"
+  std::string versions;    // of driver and libraries, one line
+  std::string address;     // on the host's bus: the same in every process
+  int index = 0;           // among the host's
+  int64_t bytes = 0;       // of its memory
 };
 
 // What gives an executor its arena.

@@ -50,7 +50,8 @@ void check_target(const DeviceInfo& info) {
     built.append(built.empty() ? "" : ", ").append(target);
   }
   throw InputError(
-      fmt::format("GPU {} ({}) is of compute capability {}", info.index, info.name, info.target),
+      fmt::format("GPU {} ({}) is of compute capability {}", info.index, info.name,
+                  info.capability),
       kField, "this version makes plans for " + built);
 }
 

@@ -125,7 +125,30 @@ TEST_F(CudaFaults, TransportsThatDoNotServe) {
 TEST_F(CudaFaults, ACapabilityWithoutPlans) {
   Asked asked = nccl(2, {});
   asked.variables["MEMWALL_IMITATED_GPU_ARCH"] = "70";
-  expect_refused(asked, 2, "is of compute capability sm_70 (this version makes plans for sm_80");
+  expect_refused(asked, 2, "is of compute capability 7.0 (this version makes plans for sm_80");
+}
+
+// The later GPUs of a generation run the plans of its first one.
+TEST_F(CudaFaults, ALaterGpuOfAGeneration) {
+  Asked asked = nccl(2, {"run.steps=1"});
+  asked.variables["MEMWALL_IMITATED_GPU_ARCH"] = "89";
+  train(asked, "ada");
+  EXPECT_NE(file_text(place.path("ada/plan.txt")).find("sm_80"), std::string::npos);
+}
+
+TEST_F(CudaFaults, AModuleBuiltForOtherGpus) {
+  Asked asked = nccl(2, {});
+  asked.variables["MEMWALL_IMITATED_GPU_ARCH"] = "100";
+  asked.variables["MEMWALL_IMITATED_GPU_CODE"] = "90";
+  const Outcome outcome = try_train("refused", asked);
+  EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+  EXPECT_NE(outcome.err.find("has no code for GPU"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("compute capability 10.0): it was built for "), std::string::npos)
+      << outcome.err;
+  EXPECT_NE(outcome.err.find("-DMEMWALL_CUDA_ARCHITECTURES=100-real"), std::string::npos)
+      << outcome.err;
+  EXPECT_EQ(occurrences(outcome.err, "memwall: "), 1) << outcome.err;
+  EXPECT_FALSE(fs::exists(place.path("refused")));
 }
 
 // Arenas of 34 MiB; beside what CUDA takes for itself 40 MiB are free.

@@ -38,6 +38,10 @@ std::string demangled(const char* name) {
   return result;
 }
 
+bool has_code() {
+  return settings().code == 0 || settings().code == settings().arch;
+}
+
 struct Configuration {
   dim3 grid, block;
   size_t shared_bytes = 0;
@@ -63,6 +67,7 @@ cudaError_t launch(const void* function, const Configuration& configuration, voi
     return cudaErrorInvalidDeviceFunction;
   }
   Kernel& kernel = found->second;
+  if (!has_code()) return cudaErrorNoKernelImageForDevice;
   // Its code is loaded by its first launch, which a capture need not allow.
   if (stream->capture != nullptr && !kernel.is_loaded) {
     complain("%s: is launched for the first time, and that within a capture", kernel.name.c_str());
@@ -136,6 +141,15 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* c, const void* functio
                                 void** arguments) {
   return launch_call(function, {c->gridDim, c->blockDim, c->dynamicSmemBytes, c->stream},
                      arguments);
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
+  return api("cudaFuncGetAttributes", [&](Lock&) {
+    if (!kernels().contains(function)) return cudaErrorInvalidDeviceFunction;
+    if (!has_code()) return cudaErrorNoKernelImageForDevice;
+    *attributes = {};
+    return cudaSuccess;
+  });
 }
 
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {

@@ -69,6 +69,7 @@ Settings read_settings() {
   read_number("MEMWALL_IMITATED_GPU_FIRST", settings.first, 0, "a number of at least 0");
   read_number("MEMWALL_IMITATED_GPU_BYTES", settings.device_bytes, 1, "bytes, at least 1");
   read_number("MEMWALL_IMITATED_GPU_ARCH", settings.arch, 10, "major * 10 + minor, as 90");
+  read_number("MEMWALL_IMITATED_GPU_CODE", settings.code, 10, "major * 10 + minor, as 90");
   read_number("MEMWALL_IMITATED_GPU_PATIENCE", settings.patience_seconds, 0.0, "seconds");
   read_number("MEMWALL_IMITATED_CUDNN_EXTRA_WORKSPACE", settings.cudnn_extra_workspace, 0,
               "bytes, at least 0");

@@ -5,6 +5,7 @@
 //   MEMWALL_IMITATED_GPU_BYTES=8589934592  memory of each
 //   MEMWALL_IMITATED_GPU_ARCH=90         compute capability, major * 10 + minor
 //   MEMWALL_IMITATED_GPU_ORDER=LATE      LATE, EARLY or RANDOM:<seed>; scheduler.h
+//   MEMWALL_IMITATED_GPU_CODE=90         the one capability that kernels have code for; else any
 //   MEMWALL_IMITATED_GPU_PROTECT=1       the host cannot touch device memory
 //   MEMWALL_IMITATED_GPU_FAULT=<name>:<n>  the n-th call of <name> (1 is the first) fails
 //   MEMWALL_IMITATED_GPU_REFUSE=<name>:<n>  that call is refused, and nothing else happens
@@ -36,6 +37,7 @@ struct Settings {
   int arch = 90;
   Order order = Order::kLate;
   uint64_t seed = 0;
+  int code = 0;  // 0: for any capability
   bool protect = false;
   std::string fault_name;  // empty: no fault
   uint64_t fault_call = 0;

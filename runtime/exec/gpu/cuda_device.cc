@@ -7,12 +7,29 @@
 #include "runtime/base/error.h"
 #include "runtime/kernels/cuda/attention_library.h"
 #include "runtime/kernels/cuda/gemm_cache.h"
+#include "runtime/kernels/cuda/probe.h"
 
 namespace memwall::cuda {
 namespace {
 
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// Plans are made for the first GPU of a generation; the later ones run its code.
+std::string target_of(int major, int minor) {
+  const bool has_plans = major >= 8 && major <= 10;
+  return "sm_" + std::to_string(10 * major + (has_plans ? 0 : minor));
+}
+
+void check_code(const DeviceInfo& info) {
+  if (has_code()) return;
+  throw InputError(
+      "libmemwall_cuda.so has no code for GPU " + std::to_string(info.index) + " (" + info.name +
+          ", compute capability " + info.capability +
+          "): it was built for " MEMWALL_CUDA_ARCHITECTURES,
+      "run.device: CUDA",
+      "build with -DMEMWALL_CUDA_ARCHITECTURES=" + info.target.substr(3) + "-real, or choose CPU");
 }
 
 DeviceInfo describe(int index) {
@@ -25,7 +42,8 @@ DeviceInfo describe(int index) {
   check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
   return {.name = properties.name,
-          .target = "sm_" + std::to_string(10 * properties.major + properties.minor),
+          .capability = std::to_string(properties.major) + "." + std::to_string(properties.minor),
+          .target = target_of(properties.major, properties.minor),
           .versions = "CUDA driver " + version_text(driver) + ", runtime " + version_text(runtime) +
                       ", cuBLASLt " + std::to_string(cublasLtGetVersion()),
           .address = address.data(),
@@ -38,6 +56,7 @@ DeviceInfo describe(int index) {
 CudaDevice::CudaDevice(int index, bool tf32) {
   check_cuda(cudaSetDevice(index), "cudaSetDevice");
   info_ = describe(index);
+  check_code(info_);
   int least = 0, greatest = 0;
   check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest),
              "cudaDeviceGetStreamPriorityRange");
