@@ -363,6 +363,17 @@ bench_graphs() {
   verdict "graphs equal $name" equal "$work/bench-$name" "$work/bench-$name-graphs"
 }
 
+# bench_body NAME CONFIG BATCH MODE: attention by products and softmax, beside bench_case's by cuDNN.
+bench_body() {
+  local name=$1 run=bench-$1-body status precision
+  mapfile -t precision < <(precision_settings "$4")
+  memwall_train "$run" 0 100 "$2" run.steps="$bench_steps" run.device="$device" parallel.zero_stage=0 \
+    data.micro_batch_size="$3" run.fused_attention=false "${precision[@]}" >"$logs/$run.log" 2>&1
+  status=$?
+  report "${run/-/ }" "$logs/$run.log" $status "$(compare speed "$work/$run" --after "$bench_after" 2>&1)"
+  verdict "attention close $name" close "$work/bench-$name" "$work/$run" --tolerance 1e-2
+}
+
 stage_bench() {
   local bench_steps=25 bench_after=5 batch=${MEMWALL_GPU_BATCH:-16} xl=${MEMWALL_GPU_BATCH_XL:-8}
   if [[ $device == CPU ]]; then
@@ -373,6 +384,7 @@ stage_bench() {
     return
   fi
   bench_case 124M-BF16 configs/gpt2-small.textproto "$batch" BF16 ""
+  bench_body 124M-BF16 configs/gpt2-small.textproto "$batch" BF16
   bench_graphs 124M-BF16 configs/gpt2-small.textproto "$batch" BF16
   # Small enough for the host to be the slower side.
   bench_graphs 124M-BF16-micro1 configs/gpt2-small.textproto 1 BF16 data.global_batch_size=4
