@@ -20,8 +20,15 @@ class LateDevice final : public Device {
     return static_cast<std::byte*>(std::malloc(static_cast<size_t>(bytes)));
   }
   void release(std::byte* memory) override { std::free(memory); }
-  std::byte* allocate_host(int64_t bytes) override { return allocate(bytes); }
-  void release_host(std::byte* memory) override { release(memory); }
+  std::byte* allocate_host(int64_t bytes) override {
+    ++pinned_;
+    return allocate(bytes);
+  }
+  void release_host(std::byte* memory) override {
+    --pinned_;
+    release(memory);
+  }
+  int pinned() const { return pinned_; }  // allocations of the host's memory
   int64_t free_bytes() const override { return 0; }
   void copy(Queue queue, void* to, const void* from, int64_t bytes) override {
     put(queue, [=] { std::memmove(to, from, static_cast<size_t>(bytes)); });
@@ -70,7 +77,7 @@ class LateDevice final : public Device {
   std::vector<std::function<void()>> work_[kQueues];
   size_t done_[kQueues] = {};
   std::vector<std::pair<Queue, size_t>> marks_;
-  int asked_ = 0;
+  int asked_ = 0, pinned_ = 0;
 };
 
 }  // namespace memwall::test

@@ -63,6 +63,30 @@ TEST_P(Staged, GathersInPlaceWhatComputeHasYetToWrite) {
   }
 }
 
+// As when a rank leaves by an error: MPI or another rank may still write there.
+TEST_P(Staged, WhatIsWithTheHostsCommunicatorIsNotFreed) {
+  std::vector<float> whole(static_cast<size_t>(ranks_ * kElements), 1.0f);
+  const auto start = [&](StagedCommunicator& staged) {
+    staged.all_gather(whole.data() + rank_ * kElements, whole.data(),
+                      kElements * size_of(DType::kF32), Algorithm::kPairwise);
+    EXPECT_GT(device_.pinned(), 0);
+  };
+  {
+    StagedCommunicator staged(device_, *host_, GetParam());
+    start(staged);
+    for (int i = 0; i < 4; ++i) staged.progress();  // the first chunk is with the host by now
+  }
+  EXPECT_GT(device_.pinned(), 0);
+  host_->barrier();  // ... and is moved here
+  const int before = device_.pinned();
+  {
+    StagedCommunicator staged(device_, *host_, int64_t{1} << 30);
+    start(staged);
+    staged.wait(1);
+  }
+  EXPECT_EQ(device_.pinned(), before);
+}
+
 TEST_P(Staged, AScattersResultLeavesWithTheGatherBehindIt) {
   std::vector<float> whole(static_cast<size_t>(ranks_ * kElements)), sums(whole.size(), -1.0f);
   std::vector<float> mine = whole;

@@ -252,11 +252,11 @@ class NcclArena final : public SharedArena {
 
   std::byte* allocate(int64_t bytes) override {
     const ncclResult_t status = ncclMemAlloc(&memory_, static_cast<size_t>(bytes));
-    cudaGetLastError();  // it is reported here
     if (status == ncclSuccess) {
       bytes_ = bytes;
       return static_cast<std::byte*>(memory_);
     }
+    cudaGetLastError();  // it is reported here
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
     throw Error(
