@@ -136,37 +136,26 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   // One window; collective.
   void open_window(void* memory, int64_t bytes) {
-#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
-    settle(
-        ncclCommWindowRegister(comm_, memory, static_cast<size_t>(bytes),
-                               reinterpret_cast<ncclWindow_t*>(&window_), NCCL_WIN_COLL_SYMMETRIC),
-        "ncclCommWindowRegister", timeout_seconds_);
-#endif
+    settle(ncclCommWindowRegister(comm_, memory, static_cast<size_t>(bytes), &window_,
+                                  NCCL_WIN_COLL_SYMMETRIC),
+           "ncclCommWindowRegister", timeout_seconds_);
     if (window_ != nullptr) return;
-    throw InputError(
-        "NCCL has no symmetric windows between these GPUs", "communication.symmetric_windows: true",
-        "leave it out; it takes NCCL 2.27 or newer, GPUs that reach each other's memory, "
-        "and neither NCCL_CUMEM_ENABLE=0 nor NCCL_WIN_ENABLE=0");
+    throw InputError("NCCL has no symmetric windows between these GPUs",
+                     "communication.symmetric_windows: true",
+                     "leave it out; it takes GPUs that reach each other's memory, "
+                     "and neither NCCL_CUMEM_ENABLE=0 nor NCCL_WIN_ENABLE=0");
   }
   // All that was queued is done.
   void close_window() {
-#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
     if (comm_ == nullptr || window_ == nullptr) return;  // given up: NCCL closed it
-    settled(ncclCommWindowDeregister(comm_, static_cast<ncclWindow_t>(window_)), timeout_seconds_);
+    settled(ncclCommWindowDeregister(comm_, window_), timeout_seconds_);
     window_ = nullptr;
-#endif
   }
 
  private:
-  cudaStream_t stream() {
-    return static_cast<cudaStream_t>(device_.native(kQueue));
-  }
-  Device::Mark& mark_of(Ticket ticket) {
-    return marks_[static_cast<size_t>(ticket) % kRemembered];
-  }
-  DeviceGraphs* graphs() const {
-    return device_.graphs();
-  }
+  cudaStream_t stream() { return static_cast<cudaStream_t>(device_.native(kQueue)); }
+  Device::Mark& mark_of(Ticket ticket) { return marks_[static_cast<size_t>(ticket) % kRemembered]; }
+  DeviceGraphs* graphs() const { return device_.graphs(); }
 
   // Where the device launches a graph, the call is in it.
   template <class Call>
@@ -238,7 +227,7 @@ class NcclCommunicator final : public DeviceCommunicator {
   const double timeout_seconds_;
   const int exceptions_at_start_;
   ncclComm_t comm_ = nullptr;
-  void* window_ = nullptr;  // an ncclWindow_t
+  ncclWindow_t window_ = nullptr;
   Ledger ledger_;
   std::array<Device::Mark, kRemembered> marks_{};  // of the latest calls, by ticket
   Ticket issued_ = 0;
