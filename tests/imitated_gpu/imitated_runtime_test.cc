@@ -143,6 +143,7 @@ TEST(ImitatedGraph, ExternalEventsAreRecordedByLaunches) {
   Instance instance;
   EXPECT_EQ(cudaEventRecordWithFlags(events[0], stream, cudaEventRecordExternal),
             cudaErrorInvalidValue);
+  cudaGetLastError();
   EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   EXPECT_CUDA(cudaEventRecordWithFlags(events[0], stream, cudaEventRecordExternal));
   EXPECT_CUDA(launch_affine(y.get(), x.get(), 2.0, 1, stream));
@@ -223,6 +224,17 @@ TEST(ImitatedGraph, OutsideWorkAndSynchronisingAreRefused) {
   EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorStreamCaptureUnsupported);
   EXPECT_EQ(cudaStreamEndCapture(stream, &instance.graph), cudaErrorStreamCaptureInvalidated);
+  // An event of another capture.
+  cudaGraph_t other = nullptr;
+  EXPECT_CUDA(cudaStreamBeginCapture(outside, cudaStreamCaptureModeThreadLocal));
+  EXPECT_CUDA(cudaEventRecord(event, outside));
+  EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  EXPECT_EQ(cudaStreamWaitEvent(stream, event, 0), cudaErrorStreamCaptureIsolation);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &instance.graph), cudaErrorStreamCaptureInvalidated);
+  EXPECT_CUDA(cudaStreamEndCapture(outside, &other));
+  EXPECT_CUDA(cudaGraphDestroy(other));
+  EXPECT_CUDA(cudaEventRecord(event, outside));
+  outside.synchronize();
   // Other events too: the thread must not ask for anything.
   EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   EXPECT_EQ(cudaEventQuery(event), cudaErrorStreamCaptureUnsupported);
