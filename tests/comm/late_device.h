@@ -13,7 +13,7 @@
 
 namespace memwall::test {
 
-class LateDevice final : public Device {
+class LateDevice : public Device {
  public:
   const DeviceInfo& info() const override { return info_; }
   std::byte* allocate(int64_t bytes) override {

@@ -1,0 +1,1 @@
+memwall_test(program_segments_test ROOMS exec LABELS exec)
