@@ -176,7 +176,7 @@ TEST_F(Rules, RefuseTf32WhereNoProductCouldUseIt) {
 }
 
 TEST_F(Rules, RefuseFusedAttentionWhereThereIsNone) {
-  const auto error_with = [](std::vector<std::string> overrides) {
+  const auto error_with = [this](std::vector<std::string> overrides) {
     overrides.insert(overrides.begin(), "run.fused_attention=false");
     return error_of_set(overrides);
   };

@@ -9,6 +9,17 @@ if(MEMWALL_CUDA_FOUND)
     MEMWALL_IMITATED_MODULE="${PROJECT_BINARY_DIR}/libmemwall_cuda_imitated.so")
   add_dependencies(gpu_graphs_test memwall_cuda_imitated)
 
+  if(MEMWALL_CUDNN_FOUND)
+    memwall_test(cudnn_plans_test ROOMS base LABELS cuda
+      SOURCES ${PROJECT_SOURCE_DIR}/runtime/kernels/cuda/cudnn/attention_graph.cc
+      LIBRARIES ${CMAKE_DL_LIBS})
+    target_include_directories(cudnn_plans_test SYSTEM PRIVATE ${CUDNN_FRONTEND_INCLUDE_DIR}
+      ${CUDNN_INCLUDE_DIR} ${CUDAToolkit_INCLUDE_DIRS})
+    target_compile_options(cudnn_plans_test PRIVATE -O1)
+    target_compile_definitions(cudnn_plans_test PRIVATE
+      MEMWALL_CUDA_STUB="${CUDAToolkit_LIBRARY_DIR}/stubs/libcuda.so")
+  endif()
+
   # Everything that plans are made for, in a build of its own: about ten minutes on two cores.
   set(all_gpus ${PROJECT_BINARY_DIR}/all-gpus)
   add_test(NAME CudaModule.BuildsForAllGpus COMMAND sh -c
