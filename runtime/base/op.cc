@@ -35,6 +35,9 @@ constexpr std::array<std::string_view, kOpCount> kNames = {"state",
                                                            "layer_norm_grads",
                                                            "attention",
                                                            "attention_grad",
+                                                           "gemm_bias",
+                                                           "gemm_bias_gelu",
+                                                           "gemm_gelu_grad",
                                                            "all_gather",
                                                            "reduce_scatter",
                                                            "all_reduce",
@@ -65,6 +68,19 @@ std::optional<Op> parse_op(std::string_view name) {
 
 bool is_collective(Op op) {
   return op == Op::kAllGather || op == Op::kReduceScatter || op == Op::kAllReduce;
+}
+
+bool is_product(Op op) {
+  return op == Op::kGemm || epilogue_of(op) != Epilogue::kNone;
+}
+
+Epilogue epilogue_of(Op op) {
+  switch (op) {
+    case Op::kGemmBias: return Epilogue::kBias;
+    case Op::kGemmBiasGelu: return Epilogue::kBiasGelu;
+    case Op::kGemmGeluGrad: return Epilogue::kGeluGrad;
+    default: return Epilogue::kNone;
+  }
 }
 
 size_t dual_operands(Op op) {

@@ -50,6 +50,10 @@ enum class Op : uint8_t {
   kLayerNormGrads,   // (dy, x, gamma, mean, rstd) -> (dx, dgamma, dbeta)
   kAttention,        // (q, k, v) -> (y, log_sum_exp)
   kAttentionGrad,    // (dy, q, k, v, y, log_sum_exp) -> (dq, dk, dv)
+  // A product and what follows it (Epilogue, below); GemmAttributes of the product.
+  kGemmBias,      // (a, b, bias) -> (c)     c = a b + bias, bias (batch, n)
+  kGemmBiasGelu,  // (a, b, bias) -> (h, y)  h = a b + bias, y = gelu(h)
+  kGemmGeluGrad,  // (a, b, h) -> (dx)       dx = gelu'(h) a b
   // Collectives.
   kAllGather,      // (shard) -> (whole)
   kReduceScatter,  // (whole, partial) -> (shard)
@@ -75,9 +79,14 @@ std::string_view op_name(Op op);  // "gemm"
 std::optional<Op> parse_op(std::string_view name);
 bool is_collective(Op op);  // runs on the communication stream
 bool is_update(Op op);      // an optimizer's, of a unit
+bool is_product(Op op);     // kGemm, kGemmBias, kGemmBiasGelu, kGemmGeluGrad
 bool runs_on_duals(Op op);  // has a kernel on dual numbers (kernels/kernel.h)
 // Operands of such an op, without tangents; 0 for others.
 size_t dual_operands(Op op);
+
+// What a product does with its sums before they are stored.
+enum class Epilogue : uint8_t { kNone, kBias, kBiasGelu, kGeluGrad };
+Epilogue epilogue_of(Op op);  // kNone but for those products
 
 // What a causal chunk may leave out: in iteration i only the first (i % period + 1) * rows entries
 // of one dimension of the product exist. The other rows (kM) of an overwritten result are set to

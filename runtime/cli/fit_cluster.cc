@@ -28,11 +28,11 @@ double per_second(int64_t amount, double seconds) {
 double dram_bandwidth_of(const std::vector<TimedOp>& timed) {
   int64_t largest = 0;
   for (const TimedOp& t : timed) {
-    if (t.op != Op::kGemm) largest = std::max(largest, t.point.dram_bytes / t.point.launches);
+    if (!is_product(t.op)) largest = std::max(largest, t.point.dram_bytes / t.point.launches);
   }
   double out = 0.0;
   for (const TimedOp& t : timed) {
-    if (t.op == Op::kGemm || 2 * (t.point.dram_bytes / t.point.launches) < largest) continue;
+    if (is_product(t.op) || 2 * (t.point.dram_bytes / t.point.launches) < largest) continue;
     out = std::max(out, per_second(t.point.dram_bytes, t.point.seconds));
   }
   return out;
@@ -41,7 +41,7 @@ double dram_bandwidth_of(const std::vector<TimedOp>& timed) {
 double vector_flops_of(const std::vector<TimedOp>& timed) {
   double flops = 0.0, seconds = 0.0;
   for (const TimedOp& t : timed) {
-    if (t.op == Op::kGemm || t.point.flops == 0) continue;
+    if (is_product(t.op) || t.point.flops == 0) continue;
     flops += static_cast<double>(t.point.flops);
     seconds += t.point.seconds;
   }
@@ -63,12 +63,12 @@ void set_rates(config::ClusterDevice& device, const std::vector<TimedOp>& timed)
   double flops = 0.0, at_peak_seconds = 0.0, seconds = 0.0;
   std::map<DType, double> peaks;
   for (const TimedOp& t : timed) {
-    if (t.op != Op::kGemm) continue;
+    if (!is_product(t.op)) continue;
     peaks[t.dtype] = std::max(peaks[t.dtype], per_second(t.point.flops, t.point.seconds));
   }
   for (const auto& [dtype, peak] : peaks) set_peak(*device.mutable_peak_flops(), dtype, peak);
   for (const TimedOp& t : timed) {
-    if (t.op != Op::kGemm) continue;
+    if (!is_product(t.op)) continue;
     flops += static_cast<double>(t.point.flops);
     seconds += t.point.seconds;
     at_peak_seconds += static_cast<double>(t.point.flops) / peaks[t.dtype];

@@ -10,14 +10,14 @@ namespace memwall {
 namespace {
 
 void add(std::vector<GemmWork>& work, const Step& step, int64_t iterations) {
-  if (step.op != Op::kGemm) return;
+  if (!is_product(step.op)) return;
   const auto& attributes = std::get<GemmAttributes>(step.attributes);
   // What a product leaves out depends on the iteration within the limit's period.
   const bool limited = attributes.limit != GemmLimit::kNone;
   const int64_t different = limited ? std::min(iterations, attributes.limit_period) : 1;
   for (int64_t i = 0; i < different; ++i) {
-    work.push_back(
-        {attributes, i, step.inputs[0].dtype, step.inputs[1].dtype, step.outputs[0].dtype});
+    work.push_back({attributes, i, step.inputs[0].dtype, step.inputs[1].dtype,
+                    step.outputs[0].dtype, epilogue_of(step.op)});
   }
 }
 

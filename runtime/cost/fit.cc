@@ -77,7 +77,7 @@ OpRate fit_op_rate(Op op, DType dtype, const std::vector<OpPoint>& points, doubl
     bytes += static_cast<double>(p.dram_bytes);
     flops += static_cast<double>(p.flops);
   }
-  const bool by_flops = flops > 0.0 && (op == Op::kGemm || seconds > 2.0 * bytes / dram_bandwidth);
+  const bool by_flops = flops > 0.0 && (is_product(op) || seconds > 2.0 * bytes / dram_bandwidth);
   std::vector<TimedAmount> timed;
   for (const OpPoint& p : points) {
     timed.push_back({static_cast<double>(p.launches),

@@ -18,7 +18,7 @@ OpSeconds by_rates(const OpRate& rate, const OpPoint& p) {
 
 // Of a launch, at least 1.
 double size_of_launch(Op op, int64_t flops, int64_t bytes, int64_t launches) {
-  const int64_t amount = op == Op::kGemm ? flops : bytes;
+  const int64_t amount = is_product(op) ? flops : bytes;
   return std::max(1.0, static_cast<double>(amount) / static_cast<double>(launches));
 }
 
@@ -54,7 +54,7 @@ OpSeconds op_seconds(const Machine& machine, const OpWork& work) {
   if (const OpRate* rate = find_op_rate(machine, work.op, work.dtype)) {
     return scaled_by(by_rates(*rate, flops, bytes, launches), correction_of(*rate, work));
   }
-  const double rate = work.op == Op::kGemm ? gemm_flops(machine, work.dtype) : machine.vector_flops;
+  const double rate = is_product(work.op) ? gemm_flops(machine, work.dtype) : machine.vector_flops;
   return {.launch = launches * machine.launch_seconds,
           .flops = flops / rate,
           .dram = bytes / machine.dram_bandwidth};

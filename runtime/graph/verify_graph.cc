@@ -78,6 +78,26 @@ void verify_types(const Graph& graph, const Node& node) {
   }
 }
 
+// What a product reads and writes besides its matrices: whole rows, all of one type.
+void verify_epilogue(const Graph& graph, const Node& node, const GemmAttributes& g) {
+  const Epilogue epilogue = epilogue_of(node.op);
+  if (epilogue == Epilogue::kNone) return;
+  const Type &extra = graph.type(node.inputs[2]), &result = graph.type(node.outputs[0]);
+  require(g.limit == GemmLimit::kNone && g.c.row == g.n && g.c.column == 1 &&
+              (g.batch == 1 || g.c.batch == g.m * g.n),
+          node, "has an epilogue and a result that is not whole rows");
+  require(result.shape.elements() == g.batch * g.m * g.n, node, "has other rows than its result");
+  const bool is_bias = epilogue != Epilogue::kGeluGrad;
+  require(extra.dtype == result.dtype &&
+              extra.shape.elements() == (is_bias ? g.batch * g.n : result.shape.elements()),
+          node, is_bias ? "has a bias that does not fit" : "has an h that does not fit");
+  for (ValueId v : node.outputs) {
+    require(graph.type(v).dtype == result.dtype &&
+                graph.type(v).shape.elements() == result.shape.elements(),
+            node, "has results of two shapes");
+  }
+}
+
 // What the attributes let a kernel touch lies inside its operands.
 void verify_extents(const Graph& graph, const Node& node) {
   const auto elements = [&](ValueId v) { return graph.type(v).shape.elements(); };
@@ -90,6 +110,7 @@ void verify_extents(const Graph& graph, const Node& node) {
     inside(node.inputs[0], g->a, g->m, g->k);
     inside(node.inputs[1], g->b, g->k, g->n);
     inside(node.outputs[0], g->c, g->m, g->n);
+    verify_epilogue(graph, node, *g);
   }
   if (const auto* r = std::get_if<RowsAttributes>(&node.attributes)) {
     const bool second = node.op == Op::kEmbeddingGrad || node.op == Op::kCrossEntropyGrad;

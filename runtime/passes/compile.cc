@@ -114,7 +114,9 @@ class Compiler {
     });
     graph = verified(evict(graph, backward ? evicted_by(settings_.checkpointing, graph)
                                            : Evicted(is_gathered_parameter)));
-    graph = verified(select(graph, settings_.target, settings_.fuses_attention));
+    graph = verified(select(graph, {.target = settings_.target,
+                                    .fuses_attention = settings_.fuses_attention,
+                                    .epilogues = settings_.epilogues}));
     graph = verified(schedule(graph, settings_.prefetch_depth));
     PlaceRequest request;
     request.name = name;

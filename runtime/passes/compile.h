@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "optim/optimizer.h"
@@ -29,6 +30,7 @@ struct CompileSettings {
   bool curvature = false;   // programs hessian_signs and hessian_vector; not together with train
   std::string target = kCpuTarget;
   bool fuses_attention = false;  // where the target has a kernel for it: passes/fuse_attention.h
+  std::optional<ProductEpilogues> epilogues;  // without: the target's (passes/select.h)
   Fabric fabric;
   CollectiveChoice collectives;
 };

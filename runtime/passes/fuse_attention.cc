@@ -140,7 +140,8 @@ class AttentionFuser {
       } else if (const auto backward = backwards_.find(id); backward != backwards_.end()) {
         emit_backward(id, backward->second);
       } else if (narrowed(id) == kNoValue) {
-        rewriter_.copy(id);
+        const NodeId copied = rewriter_.copy(id);
+        to_.nodes[static_cast<size_t>(copied)].origin = node(id).origin;
       } else {
         rewriter_.set(from_.nodes[i].outputs[0], rewriter_.map(narrowed(id)));
       }

@@ -11,6 +11,7 @@
 
 namespace memwall {
 
+// What is copied keeps its origin: select asks which values are computed again.
 Graph fuse_attention(const Graph& graph, Backend backend);
 
 }  // namespace memwall

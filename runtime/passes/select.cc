@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
+#include <utility>
 
+#include "runtime/base/gemm_panels.h"
 #include "runtime/graph/rewrite.h"
 #include "runtime/passes/fuse_attention.h"
 
@@ -12,33 +15,50 @@ namespace {
 // Nodes that one op stands for. It takes the place of the last of them.
 struct Fusion {
   Op op = Op::kCopy;
-  RowsAttributes attributes;
+  Attributes attributes;
   std::vector<NodeId> parts;
   std::vector<ValueId> inputs, outputs;  // of the old graph
   NodeId adds = -1;                      // the part whose result is outputs[0] and may be added
 };
 
+// What a target's kernels join.
+struct Joined {
+  bool rows = false;            // elementwise ops and layer norms, row by row
+  bool blocks_of_rows = false;  // also sums over columns; on a GPU such kernels are too few to fill
+                                // it, and what they would read again is in its cache
+  ProductEpilogues epilogues;
+};
+
 class Selector {
  public:
-  // `blocks_of_rows`: whether kernels that compute blocks of rows pay. On a GPU they are too few
-  // to fill it, and what they read again is in its cache.
-  Selector(const Graph& from, bool blocks_of_rows)
+  Selector(const Graph& from, const Joined& joined)
       : from_(from),
-        blocks_of_rows_(blocks_of_rows),
+        joined_(joined),
         rewriter_(from, to_),
         readers_(from.values.size()),
+        returned_(from.values.size(), false),
         fusion_of_(from.nodes.size(), -1) {
     for (size_t i = 0; i < from.nodes.size(); ++i) {
       for (const auto* list : {&from.nodes[i].inputs, &from.nodes[i].addends}) {
         for (ValueId v : *list) {
-          if (v >= 0) readers_[static_cast<size_t>(v)].push_back(static_cast<NodeId>(i));
+          if (v < 0) continue;
+          readers_[static_cast<size_t>(v)].push_back(static_cast<NodeId>(i));
+          if (from.nodes[i].op != Op::kGelu) kept_.insert(derived_from(v));
         }
       }
+    }
+    for (const GraphOutput& output : from.outputs) {
+      returned_[static_cast<size_t>(output.value)] = true;
+      kept_.insert(derived_from(output.value));
     }
   }
 
   Graph run() {
-    for (size_t i = 0; i < from_.nodes.size(); ++i) find(from_.nodes[i], static_cast<NodeId>(i));
+    // What takes in more comes first.
+    for (const Found find : {&Selector::product_and_gelu, &Selector::product_and_bias,
+                             &Selector::rows, &Selector::blocks_of_rows}) {
+      for (size_t i = 0; i < from_.nodes.size(); ++i) join(find, static_cast<NodeId>(i));
+    }
     for (size_t i = 0; i < from_.nodes.size(); ++i) {
       const int32_t fusion = fusion_of_[i];
       if (fusion < 0) {
@@ -56,18 +76,104 @@ class Selector {
   NodeId producer(ValueId v) const { return from_.values[static_cast<size_t>(v)].node; }
   DType dtype(ValueId v) const { return from_.type(v).dtype; }
 
-  void find(const Node& n, NodeId id) {
-    if (n.dual) return;
-    std::optional<Fusion> found;
-    if (n.op == Op::kGelu) found = bias_gelu(n, id);
-    if (n.op == Op::kLayerNorm) found = add_layer_norm(n, id);
-    if (n.op == Op::kColumnSum && blocks_of_rows_) found = gelu_grad_columns(n, id);
-    if (n.op == Op::kLayerNormGrad && blocks_of_rows_) found = layer_norm_grads(n, id);
+  using Found = std::optional<Fusion> (Selector::*)(const Node&, NodeId) const;
+
+  void join(Found find, NodeId id) {
+    if (node(id).dual) return;
+    const std::optional<Fusion> found = (this->*find)(node(id), id);
     if (!found || !may_fuse(*found)) return;
     for (NodeId part : found->parts) {
       fusion_of_[static_cast<size_t>(part)] = static_cast<int32_t>(fusions_.size());
     }
     fusions_.push_back(*found);
+  }
+
+  std::optional<Fusion> product_and_gelu(const Node& n, NodeId id) const {
+    if (joined_.epilogues.gelu && n.op == Op::kGelu) return gemm_bias_gelu(n, id);
+    if (joined_.epilogues.gelu && n.op == Op::kGeluGrad) return gemm_gelu_grad(n, id);
+    return {};
+  }
+  std::optional<Fusion> product_and_bias(const Node& n, NodeId id) const {
+    if (joined_.epilogues.bias && n.op == Op::kBias) return gemm_bias(n, id);
+    return {};
+  }
+  std::optional<Fusion> rows(const Node& n, NodeId id) const {
+    if (joined_.rows && n.op == Op::kGelu) return bias_gelu(n, id);
+    if (joined_.rows && n.op == Op::kLayerNorm) return add_layer_norm(n, id);
+    return {};
+  }
+  std::optional<Fusion> blocks_of_rows(const Node& n, NodeId id) const {
+    if (joined_.blocks_of_rows && n.op == Op::kColumnSum) return gelu_grad_columns(n, id);
+    if (joined_.blocks_of_rows && n.op == Op::kLayerNormGrad) return layer_norm_grads(n, id);
+    return {};
+  }
+
+  // The same for a value and for what computes it again.
+  std::pair<NodeId, int32_t> derived_from(ValueId v) const {
+    const NodeId made_by = producer(v), origin = node(made_by).origin;
+    return {origin >= 0 ? origin : made_by, from_.values[static_cast<size_t>(v)].result};
+  }
+
+  // The attributes of the product whose result is `c`, if cuBLASLt can go on with its sums: whole
+  // rows of one type that it has epilogues for, which nothing but `reader` reads.
+  std::optional<GemmAttributes> open_product(ValueId c, NodeId reader) const {
+    const Node& gemm = node(producer(c));
+    if (gemm.op != Op::kGemm || gemm.tangent || !gemm.addends.empty() ||
+        returned_[static_cast<size_t>(c)] ||
+        readers_[static_cast<size_t>(c)] != std::vector<NodeId>{reader}) {
+      return {};
+    }
+    const DType type = dtype(c);
+    const bool has_epilogues = type == DType::kF16 || type == DType::kBF16 || type == DType::kF32;
+    const auto& g = std::get<GemmAttributes>(gemm.attributes);
+    const bool whole_rows = g.c.row == g.n && g.c.column == 1 && !has_transposed_result(g) &&
+                            (g.batch == 1 || g.c.batch == g.m * g.n) &&
+                            from_.type(c).shape.elements() == g.batch * g.m * g.n;
+    if (!has_epilogues || !whole_rows || g.limit != GemmLimit::kNone ||
+        dtype(gemm.inputs[0]) != type || dtype(gemm.inputs[1]) != type) {
+      return {};
+    }
+    return g;
+  }
+
+  // cuBLASLt's matrix beside the result, of GELU's input: rows of a multiple of 8 elements.
+  static bool takes_gelu(const GemmAttributes& g) { return g.batch == 1 && g.n % 8 == 0; }
+
+  std::optional<Fusion> gemm_bias(const Node& bias, NodeId id) const {
+    const ValueId c = bias.inputs[0];
+    const std::optional<GemmAttributes> g = open_product(c, id);
+    if (!g || bias.tangent || dtype(bias.inputs[1]) != dtype(c)) return {};
+    const auto& rows = std::get<RowsAttributes>(bias.attributes);
+    if (rows.batch != g->batch || rows.rows != g->m || rows.width != g->n || rows.stride != g->n) {
+      return {};
+    }
+    const std::vector<ValueId>& factors = node(producer(c)).inputs;
+    return Fusion{Op::kGemmBias, *g, {producer(c), id}, {factors[0], factors[1], bias.inputs[1]},
+                  bias.outputs,  -1};
+  }
+
+  // Where the sum is needed by backward too, or is computed again for it: then both have the same
+  // bits. Else GELU works in place and takes less memory.
+  std::optional<Fusion> gemm_bias_gelu(const Node& gelu, NodeId id) const {
+    const ValueId h = gelu.inputs[0];
+    const NodeId bias = producer(h);
+    if (node(bias).op != Op::kBias || node(bias).dual || !kept_.contains(derived_from(h)))
+      return {};
+    std::optional<Fusion> found = gemm_bias(node(bias), bias);
+    if (!found || !takes_gelu(std::get<GemmAttributes>(found->attributes))) return {};
+    found->op = Op::kGemmBiasGelu;
+    found->parts.push_back(id);
+    found->outputs.push_back(gelu.outputs[0]);
+    return found;
+  }
+
+  std::optional<Fusion> gemm_gelu_grad(const Node& grad, NodeId id) const {
+    const ValueId dy = grad.inputs[0], h = grad.inputs[1];
+    const std::optional<GemmAttributes> g = open_product(dy, id);
+    if (!g || !takes_gelu(*g) || grad.tangent || h == dy || dtype(h) != dtype(dy)) return {};
+    const std::vector<ValueId>& factors = node(producer(dy)).inputs;
+    return Fusion{Op::kGemmGeluGrad,           *g,           {producer(dy), id},
+                  {factors[0], factors[1], h}, grad.outputs, -1};
   }
 
   // Where the sum is needed by backward too: alone, each op works in place and takes less memory.
@@ -176,26 +282,37 @@ class Selector {
   }
 
   const Graph& from_;
-  const bool blocks_of_rows_;
+  const Joined joined_;
   Graph to_;
   Rewriter rewriter_;
-  std::vector<std::vector<NodeId>> readers_;  // by value, in order
-  std::vector<int32_t> fusion_of_;            // by node
+  std::vector<std::vector<NodeId>> readers_;   // by value, in order
+  std::vector<bool> returned_;                 // by value
+  std::set<std::pair<NodeId, int32_t>> kept_;  // derived_from of what not only a kGelu reads
+  std::vector<int32_t> fusion_of_;             // by node
   std::vector<Fusion> fusions_;
 };
 
 }  // namespace
 
-Graph select(const Graph& graph, const std::string& target, bool fuses_attention) {
-  if (fuses_attention) return select(fuse_attention(graph, backend_of(target)), target);
-  if (target == kPlainCpuTarget) return graph;
-  if (target == kCpuTarget) return Selector(graph, true).run();
-  std::string allowed = "cpu, cpu_plain";
-  for (const char* gpu : kGpuTargets) {
-    if (target == gpu) return Selector(graph, false).run();
-    allowed.append(", ").append(gpu);
+ProductEpilogues epilogues_of(const std::string& target) {
+  if (backend_of(target) == Backend::kCpu) return {};
+  return {.bias = true, .gelu = target != "sm_80"};
+}
+
+Graph select(const Graph& graph, const SelectSettings& settings) {
+  const std::string& target = settings.target;
+  const bool on_cpu = target == kCpuTarget, plain = target == kPlainCpuTarget;
+  if (!on_cpu && !plain &&
+      std::find(kGpuTargets.begin(), kGpuTargets.end(), target) == kGpuTargets.end()) {
+    std::string allowed = "cpu, cpu_plain";
+    for (const char* gpu : kGpuTargets) allowed.append(", ").append(gpu);
+    throw InputError("unknown target \"" + target + "\"", "", "allowed: " + allowed);
   }
-  throw InputError("unknown target \"" + target + "\"", "", "allowed: " + allowed);
+  const Joined joined{.rows = !plain,
+                      .blocks_of_rows = on_cpu,
+                      .epilogues = settings.epilogues.value_or(epilogues_of(target))};
+  if (!settings.fuses_attention) return Selector(graph, joined).run();
+  return Selector(fuse_attention(graph, backend_of(target)), joined).run();
 }
 
 }  // namespace memwall

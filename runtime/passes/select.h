@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 
 #include "runtime/graph/graph.h"
@@ -19,8 +20,25 @@ constexpr const char* kPlainCpuTarget = "cpu_plain";  // one kernel an op: what 
 // GPUs, by their compute capability: Ampere, Hopper, Blackwell.
 constexpr std::array<const char*, 3> kGpuTargets = {"sm_80", "sm_90", "sm_100"};
 
-// `fuses_attention`: whether attention may be one op too, equal to rounding (fuse_attention.h).
+// What products do before they store (base/op.h, Epilogue), so that what follows them is not a pass
+// over memory of its own.
+struct ProductEpilogues {
+  bool bias = false;  // kGemmBias
+  bool gelu = false;  // kGemmBiasGelu, kGemmGeluGrad
+};
+// None on CPUs; bias on GPUs; GELU from sm_90 on, which llm.c notes down for its `gelu_fusion` (2
+// for SM90+ and 0 before; its default is 0 everywhere). It was not measured here.
+ProductEpilogues epilogues_of(const std::string& target);
+
+struct SelectSettings {
+  std::string target = kCpuTarget;
+  bool fuses_attention = false;  // attention as one op too, equal to rounding (fuse_attention.h)
+  std::optional<ProductEpilogues> epilogues = {};  // without: the target's
+};
+
+// Products' epilogues keep the bits on CPUs. On GPUs they are equal to rounding: the sum, the bias
+// and GELU are rounded once together, and the sum before GELU is rounded for backward alone.
 // Throws InputError for an unknown target.
-Graph select(const Graph& graph, const std::string& target, bool fuses_attention = false);
+Graph select(const Graph& graph, const SelectSettings& settings);
 
 }  // namespace memwall

@@ -27,6 +27,10 @@ cublasStatus_t initialize(cublasLtMatmulDesc_t operation, cublasComputeType_t co
                        CUBLASLT_EPILOGUE_DEFAULT,
                        -1,
                        nullptr,
+                       0,
+                       -1,
+                       nullptr,
+                       0,
                        0};
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -74,6 +78,11 @@ cublasStatus_t set(LtOperation& operation, cublasLtMatmulDescAttributes_t name, 
     case CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE:
       return set(operation.bias_batch_stride, buffer, bytes);
     case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: return set(operation.bias_type, buffer, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE: return set(operation.aux_type, buffer, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: return set(operation.aux, buffer, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: return set(operation.aux_leading, buffer, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE:
+      return set(operation.aux_batch_stride, buffer, bytes);
     case CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET: return set(ignored, buffer, bytes);
     default: complain("matmul attribute %d", name); return CUBLAS_STATUS_NOT_SUPPORTED;
   }

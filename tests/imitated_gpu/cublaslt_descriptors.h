@@ -26,6 +26,9 @@ struct LtOperation {
   int32_t bias_type;  // a cudaDataType_t; -1: D's
   const void* bias;
   int64_t bias_batch_stride;
+  int32_t aux_type;  // as bias_type
+  void* aux;         // GELU's input: written, or read by its gradient
+  int64_t aux_leading, aux_batch_stride;
 };
 
 struct LtPreference {

@@ -26,6 +26,7 @@ struct Algorithm {
   uint64_t problem;  // hash_of
   uint64_t id;
   uint32_t alignment[4];
+  uint32_t extra_alignment[2];  // of bias and aux, as their addresses were: up to 16 bytes
 };
 static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t));
 
@@ -49,6 +50,8 @@ uint64_t hash_of(const Problem& problem) {
         static_cast<int>(operation.epilogue)}) {
     add(static_cast<uint64_t>(number));
   }
+  add(static_cast<uint64_t>(operation.bias_batch_stride));
+  add(static_cast<uint64_t>(operation.aux_leading));
   for (const LtLayout* layout : {&problem.a, &problem.b, &problem.c, &problem.d}) {
     add(static_cast<uint64_t>(layout->type));
     add(static_cast<uint64_t>(layout->order));
@@ -91,6 +94,38 @@ bool layout_valid(const LtLayout& layout) {
          static_cast<uint64_t>(layout.leading) >= least;
 }
 
+// Of double precision there are no epilogues; bias and aux have D's type; aux is by columns, its
+// strides multiples of 8 elements (cublasLt.h), where it holds GELU's input.
+cublasStatus_t epilogue(const Problem& p, Gemm& gemm) {
+  const LtOperation& o = p.operation;
+  switch (o.epilogue) {
+    case CUBLASLT_EPILOGUE_DEFAULT: return CUBLAS_STATUS_SUCCESS;
+    case CUBLASLT_EPILOGUE_BIAS: gemm.has_bias = true; break;
+    case CUBLASLT_EPILOGUE_GELU: gemm.gelu = true; break;
+    case CUBLASLT_EPILOGUE_GELU_BIAS: gemm.has_bias = gemm.gelu = true; break;
+    case CUBLASLT_EPILOGUE_GELU_AUX_BIAS: gemm.has_bias = gemm.gelu = gemm.writes_aux = true; break;
+    case CUBLASLT_EPILOGUE_DGELU: gemm.gelu_slope = true; break;
+    default: complain("epilogue %d", o.epilogue); return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
+  if (o.compute == CUBLAS_COMPUTE_64F) return CUBLAS_STATUS_NOT_SUPPORTED;
+  const auto is_of_d = [&](int32_t type) { return type == -1 || type == p.d.type; };
+  if (gemm.has_bias) {
+    if (!is_of_d(o.bias_type)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    gemm.bias = {o.bias, p.d.type, 1, 0, o.bias_batch_stride};
+  }
+  if (gemm.writes_aux || gemm.gelu_slope) {
+    if (!is_of_d(o.aux_type) || p.d.order != CUBLASLT_ORDER_COL) {
+      return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    if (o.aux_leading < static_cast<int64_t>(p.d.rows) || o.aux_leading % 8 != 0 ||
+        o.aux_batch_stride % 8 != 0) {
+      return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    gemm.aux = {o.aux, p.d.type, 1, o.aux_leading, o.aux_batch_stride};
+  }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
 // Shapes, strides and what else the pointers do not matter for.
 cublasStatus_t shape(const Problem& p, Gemm& gemm) {
   const LtOperation& o = p.operation;
@@ -109,10 +144,7 @@ cublasStatus_t shape(const Problem& p, Gemm& gemm) {
       (b_turned ? p.b.rows : p.b.columns) != n || p.c.rows != m || p.c.columns != n) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
-  const bool epilogue_known =
-      o.epilogue == CUBLASLT_EPILOGUE_DEFAULT || o.epilogue == CUBLASLT_EPILOGUE_BIAS ||
-      o.epilogue == CUBLASLT_EPILOGUE_GELU || o.epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
-  if (!types_supported(p) || !epilogue_known || o.transpose_c != CUBLAS_OP_N ||
+  if (!types_supported(p) || o.transpose_c != CUBLAS_OP_N ||
       o.pointer_mode != CUBLASLT_POINTER_MODE_HOST) {
     return CUBLAS_STATUS_NOT_SUPPORTED;
   }
@@ -120,11 +152,14 @@ cublasStatus_t shape(const Problem& p, Gemm& gemm) {
   gemm.b = operand_of(p.b, o.transpose_b);
   gemm.c = operand_of(p.c, CUBLAS_OP_N);
   gemm.d = operand_of(p.d, CUBLAS_OP_N);
-  gemm.has_bias = (o.epilogue & CUBLASLT_EPILOGUE_BIAS) != 0;
-  gemm.gelu = (o.epilogue & CUBLASLT_EPILOGUE_GELU) != 0;
-  gemm.bias = {o.bias, o.bias_type == -1 ? p.d.type : static_cast<cudaDataType_t>(o.bias_type), 1,
-               0, o.bias_batch_stride};
-  return CUBLAS_STATUS_SUCCESS;
+  return epilogue(p, gemm);
+}
+
+constexpr size_t kExtraAlignment = 16;
+
+uint32_t alignment_of(const void* address) {
+  const auto bits = reinterpret_cast<uintptr_t>(address) | kExtraAlignment;
+  return static_cast<uint32_t>(bits & (~bits + 1));
 }
 
 cublasStatus_t fill(cublasLtMatmulHeuristicResult_t& result, const Algorithm& algorithm) {
@@ -147,13 +182,46 @@ cublasStatus_t refuse(const char* why) {
   return CUBLAS_STATUS_INVALID_VALUE;
 }
 
-// Whether an operand (rows, columns) of all batches lies in one allocation of the device.
-bool lies_on_device(const Operand& operand, int64_t rows, int64_t columns, int64_t batches,
-                    int device) {
+// From the first element of an operand (rows, columns) of all batches to the last.
+size_t bytes_of(const Operand& operand, int64_t rows, int64_t columns, int64_t batches) {
   const int64_t last = (rows - 1) * operand.row_stride + (columns - 1) * operand.column_stride +
                        (batches - 1) * operand.batch_stride;
-  const size_t bytes = static_cast<size_t>(last + 1) * element_bytes(operand.type);
-  return process().memory.on_device(operand.data, bytes, device);
+  return static_cast<size_t>(last + 1) * element_bytes(operand.type);
+}
+
+// Whether they lie in one allocation of the device.
+bool lies_on_device(const Operand& operand, int64_t rows, int64_t columns, int64_t batches,
+                    int device) {
+  return process().memory.on_device(operand.data, bytes_of(operand, rows, columns, batches),
+                                    device);
+}
+
+bool overlap(const Operand& x, const Operand& y, const Gemm& gemm) {
+  const auto begin = [](const Operand& o) { return reinterpret_cast<uintptr_t>(o.data); };
+  const auto end = [&](const Operand& o) {
+    return begin(o) + bytes_of(o, gemm.m, gemm.n, gemm.batches);
+  };
+  return begin(x) < end(y) && begin(y) < end(x);
+}
+
+// What the epilogue reads or writes beside the matrices.
+cublasStatus_t check_extra(const Gemm& gemm, const Algorithm& algorithm, int device) {
+  const bool has_aux = gemm.writes_aux || gemm.gelu_slope;
+  if (gemm.has_bias && !lies_on_device(gemm.bias, gemm.m, 1, gemm.batches, device)) {
+    return refuse("the bias does not lie inside one allocation of the stream's device");
+  }
+  if (has_aux && !lies_on_device(gemm.aux, gemm.m, gemm.n, gemm.batches, device)) {
+    return refuse("aux does not lie inside one allocation of the stream's device");
+  }
+  if (has_aux && overlap(gemm.aux, gemm.d, gemm)) return refuse("aux and D overlap");
+  if ((gemm.has_bias && alignment_of(gemm.bias.data) < algorithm.extra_alignment[0]) ||
+      (has_aux && alignment_of(gemm.aux.data) < algorithm.extra_alignment[1])) {
+    return refuse("bias or aux is aligned less than when the algorithm was chosen");
+  }
+  if (has_aux && alignment_of(gemm.aux.data) < kExtraAlignment) {
+    return refuse("aux is not aligned to 16 bytes");
+  }
+  return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t check_pointers(const Gemm& gemm, const Algorithm& algorithm, const void* workspace,
@@ -170,9 +238,7 @@ cublasStatus_t check_pointers(const Gemm& gemm, const Algorithm& algorithm, cons
       return refuse("a matrix is aligned less than the heuristic's preference said");
     }
   }
-  if (gemm.has_bias && !lies_on_device(gemm.bias, gemm.m, 1, gemm.batches, device)) {
-    return refuse("the bias does not lie inside one allocation of the stream's device");
-  }
+  if (const cublasStatus_t status = check_extra(gemm, algorithm, device)) return status;
   if (gemm.c.data == gemm.d.data && gemm.beta != 0.0 &&
       (gemm.c.row_stride != gemm.d.row_stride || gemm.c.column_stride != gemm.d.column_stride ||
        gemm.c.batch_stride != gemm.d.batch_stride)) {
@@ -256,7 +322,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                         std::min(wanted.max_workspace_bytes, kWorkspaceBytes),
                         hash_of(problem),
                         settings().products_in_halves ? kInHalves : kWithWorkspace,
-                        {}};
+                        {},
+                        {alignment_of(gemm.bias.data), alignment_of(gemm.aux.data)}};
     std::memcpy(algorithm.alignment, wanted.alignment, sizeof(algorithm.alignment));
     for (const uint32_t alignment : wanted.alignment) {
       if (alignment == 0) return CUBLAS_STATUS_INVALID_VALUE;
@@ -282,7 +349,11 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t op
     if (const cublasStatus_t status = shape(problem, gemm)) return status;
     const Algorithm algorithm = algorithm_of(*algo);
     if (algorithm.magic != kMagic) return CUBLAS_STATUS_INVALID_VALUE;
-    if (algorithm.problem != hash_of(problem)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (algorithm.problem != hash_of(problem) ||
+        alignment_of(gemm.bias.data) < algorithm.extra_alignment[0] ||
+        alignment_of(gemm.aux.data) < algorithm.extra_alignment[1]) {
+      return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
     // The real one leaves result->algo alone.
     const cublasLtMatmulAlgo_t before = result->algo;
     fill(*result, algorithm);

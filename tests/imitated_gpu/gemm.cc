@@ -80,6 +80,14 @@ Sum gelu(Sum x) {
 }
 
 template <class Sum>
+Sum gelu_slope(Sum x) {
+  const Sum scale = Sum(0.7978845608028654), cubic = Sum(0.044715);
+  const Sum t = std::tanh(scale * (x + cubic * x * x * x));
+  return Sum(0.5) * (Sum(1) + t) +
+         Sum(0.5) * x * (Sum(1) - t * t) * scale * (Sum(1) + Sum(3) * cubic * x * x);
+}
+
+template <class Sum>
 Sum load(const Operand& operand, int64_t batch, int64_t i, int64_t j) {
   const int64_t at =
       batch * operand.batch_stride + i * operand.row_stride + j * operand.column_stride;
@@ -89,25 +97,33 @@ Sum load(const Operand& operand, int64_t batch, int64_t i, int64_t j) {
 }
 
 template <class Sum>
+void store(const Operand& operand, int64_t batch, int64_t i, int64_t j, Sum value) {
+  const int64_t at =
+      batch * operand.batch_stride + i * operand.row_stride + j * operand.column_stride;
+  with_type(operand, [&](const auto* data) {
+    using Element = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
+    const_cast<Element*>(data)[at] = static_cast<Element>(value);
+  });
+}
+
+template <class Sum>
 void store_tile(const Gemm& gemm, int64_t batch, int64_t first_row, int64_t first_column,
                 const Sum (&sums)[kTileColumns][kTileRows]) {
   const int64_t rows = std::min(kTileRows, gemm.m - first_row);
   const int64_t columns = std::min(kTileColumns, gemm.n - first_column);
   const Sum alpha = static_cast<Sum>(gemm.alpha), beta = static_cast<Sum>(gemm.beta);
-  with_type(gemm.d, [&](const auto* data) {
-    using Element = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
-    auto* d = const_cast<Element*>(data) + batch * gemm.d.batch_stride;
-    for (int64_t column = 0; column < columns; ++column) {
-      for (int64_t row = 0; row < rows; ++row) {
-        const int64_t i = first_row + row, j = first_column + column;
-        Sum value = alpha * sums[column][row];
-        if (gemm.beta != 0.0) value += beta * load<Sum>(gemm.c, batch, i, j);
-        if (gemm.has_bias) value += load<Sum>(gemm.bias, batch, i, 0);
-        if (gemm.gelu) value = gelu(value);
-        d[i * gemm.d.row_stride + j * gemm.d.column_stride] = static_cast<Element>(value);
-      }
+  for (int64_t column = 0; column < columns; ++column) {
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t i = first_row + row, j = first_column + column;
+      Sum value = alpha * sums[column][row];
+      if (gemm.beta != 0.0) value += beta * load<Sum>(gemm.c, batch, i, j);
+      if (gemm.has_bias) value += load<Sum>(gemm.bias, batch, i, 0);
+      if (gemm.writes_aux) store(gemm.aux, batch, i, j, value);
+      if (gemm.gelu) value = gelu(value);
+      if (gemm.gelu_slope) value *= gelu_slope(load<Sum>(gemm.aux, batch, i, j));
+      store(gemm.d, batch, i, j, value);
     }
-  });
+  }
 }
 
 template <class Sum>

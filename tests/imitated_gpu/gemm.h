@@ -1,5 +1,7 @@
 // Reference matrix product of the cuBLASLt double:
 //   D = f(alpha * A B + beta * C + bias), A (m, k), B (k, n), C and D (m, n), batch by batch.
+// f is nothing, GELU in its tanh form, whose input may be stored in `aux` besides, rounded to its
+// type, or a product with GELU's slope at what lies in `aux`.
 // Each element is a sum of fused multiply-adds in the order of k, in FP32 (FP64 for FP64 matrices),
 // and is rounded once to D's type; in halves, it is two such sums, of the halves of k. C is not
 // read where beta is 0; it may be D itself.
@@ -27,8 +29,10 @@ struct Gemm {
   double alpha = 1.0;  // FP32 values where the sums are FP32
   double beta = 0.0;
   bool has_bias = false;
-  Operand bias;       // (m), row_stride 1
-  bool gelu = false;  // the tanh form
+  Operand bias;  // (m), row_stride 1
+  bool gelu = false;
+  bool writes_aux = false, gelu_slope = false;
+  Operand aux;  // (m, n)
   bool in_halves = false;
 };
 

@@ -73,9 +73,24 @@ double unit_roundoff(cudaDataType_t type) {
   }
 }
 
+double gelu(double x) {
+  return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+// By differences of the function: exact to about 1e-9.
+double gelu_slope(double x) {
+  return (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
+}
+
+// One bias of a batch begins behind the one before it, and a gap.
+constexpr int64_t kBiasStride = 48;
+
 struct Case {
   cudaDataType_t in = CUDA_R_32F, out = CUDA_R_32F;
-  bool a_turned = false, b_turned = false, by_row = false, bias = false;
+  bool a_turned = false, b_turned = false, by_row = false;
+  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  bool bias() const { return (epilogue & CUBLASLT_EPILOGUE_BIAS) != 0; }
+  bool gelu() const { return epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS; }
+  bool slope() const { return epilogue == CUBLASLT_EPILOGUE_DGELU; }
   int batches = 1;
   double alpha = 1.0, beta = 0.0;
   int m = 37, n = 21, k = 45;
@@ -115,11 +130,14 @@ class Product {
         a_bytes_(numbers(c.in, a_.count(), 1)),
         b_bytes_(numbers(c.in, b_.count(), 2)),
         d_bytes_(numbers(c.out, d_.count(), 3)),
-        bias_bytes_(numbers(c.out, static_cast<size_t>(c.m), 4)),
+        aux_{c.out, c.m, c.n, 48, false, c.batches, int64_t{48} * c.n + 8},
+        bias_bytes_(numbers(c.out, static_cast<size_t>(kBiasStride * c.batches), 4)),
+        aux_bytes_(numbers(c.out, aux_.count(), 5)),
         a(a_bytes_),
         b(b_bytes_),
         d(d_bytes_),
         bias(bias_bytes_),
+        aux(aux_bytes_),
         workspace(kWorkspaceBytes),
         a_layout_(a_),
         b_layout_(b_),
@@ -131,9 +149,15 @@ class Product {
                                        is_double ? CUDA_R_64F : CUDA_R_32F));
     set(CUBLASLT_MATMUL_DESC_TRANSA, c.a_turned ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, c.b_turned ? CUBLAS_OP_T : CUBLAS_OP_N);
-    if (c.bias) {
-      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, c.epilogue);
+    if (c.bias()) {
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(bias.get()));
+      set(CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, kBiasStride);
+    }
+    if (c.gelu() || c.slope()) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<void*>(aux.get()));
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int64_t{aux_.leading});
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE, aux_.stride);
     }
   }
   ~Product() { cublasLtDestroy(handle_); }
@@ -175,7 +199,7 @@ class Product {
   // Compares all of D's memory: elements with the plain sum, what lies between them with its old
   // bytes.
   void check() const {
-    const std::vector<std::byte> got = d.read();
+    const std::vector<std::byte> got = d.read(), got_aux = aux.read();
     std::vector<bool> is_element(d_.count());
     const auto element = [this](const std::vector<std::byte>& bytes, const Shape& s, int batch,
                                 bool turned, int i, int j) {
@@ -195,13 +219,27 @@ class Product {
           is_element[at] = true;
           const double old = case_.beta * get(d_bytes_, d_.type, at);
           double expected = case_.alpha * sum + old;
-          if (case_.bias) expected += get(bias_bytes_, d_.type, static_cast<size_t>(i));
+          if (case_.bias()) {
+            expected += get(bias_bytes_, d_.type, static_cast<size_t>(batch * kBiasStride + i));
+          }
           const double inner = case_.in == CUDA_R_64F ? 0x1p-53 : 0x1p-24;
+          const size_t beside = aux_.at(batch, i, j);
+          if (case_.gelu()) {
+            ASSERT_NEAR(get(got_aux, d_.type, beside), expected,
+                        1.01 * unit_roundoff(d_.type) * std::abs(expected) +
+                            inner * (case_.k + 4) * (size + std::abs(old) + 1.0))
+                << i << " " << j;
+            expected = gelu(expected);
+          }
+          if (case_.slope()) expected *= gelu_slope(get(aux_bytes_, d_.type, beside));
           const double bound = 1.01 * unit_roundoff(d_.type) * std::abs(expected) +
                                inner * (case_.k + 4) * (size + std::abs(old) + 1.0);
           ASSERT_NEAR(get(got, d_.type, at), expected, bound) << i << " " << j;
         }
       }
+    }
+    if (case_.slope()) {
+      ASSERT_EQ(got_aux, aux_bytes_);
     }
     for (size_t at = 0; at < is_element.size(); ++at) {
       if (!is_element[at]) {
@@ -211,17 +249,30 @@ class Product {
   }
 
  private:
+  Case case_;
+  Shape a_, b_, d_;
+  std::vector<std::byte> a_bytes_, b_bytes_, d_bytes_;
+  Shape aux_;
+  std::vector<std::byte> bias_bytes_, aux_bytes_;
+
+ public:
   template <class Value>
   void set(cublasLtMatmulDescAttributes_t name, const Value& value) {
     EXPECT_BLAS(cublasLtMatmulDescSetAttribute(&operation_, name, &value, sizeof(value)));
   }
+  // Whether an algorithm is found at all.
+  bool has_algorithm() {
+    cublasLtMatmulPreferenceOpaque_t preference;
+    EXPECT_BLAS(cublasLtMatmulPreferenceInit(&preference));
+    cublasLtMatmulHeuristicResult_t result{};
+    int found = 0;
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle_, &operation_, a_layout_, b_layout_, d_layout_,
+                                       d_layout_, &preference, 1, &result, &found);
+    return status == CUBLAS_STATUS_SUCCESS;
+  }
 
-  Case case_;
-  Shape a_, b_, d_;
-  std::vector<std::byte> a_bytes_, b_bytes_, d_bytes_, bias_bytes_;
-
- public:
-  DeviceArray<std::byte> a, b, d, bias, workspace;
+  DeviceArray<std::byte> a, b, d, bias, aux, workspace;
   TestStream stream;
 
  private:
@@ -258,16 +309,81 @@ TEST(ImitatedGemm, EveryTypeAndLayout) {
 TEST(ImitatedGemm, BatchesScalarsAndBias) {
   for (const cudaDataType_t type : {CUDA_R_32F, CUDA_R_16F, CUDA_R_64F}) {
     for (const bool bias : {false, true}) {
+      if (bias && type == CUDA_R_64F) continue;
       Case c;
       c.in = c.out = type;
       c.a_turned = true;
       c.batches = 3;
       c.alpha = 0.5;
       c.beta = -2.0;
-      c.bias = bias;
+      if (bias) c.epilogue = CUBLASLT_EPILOGUE_BIAS;
       check(c);
     }
   }
+}
+
+TEST(ImitatedGemm, GeluAndItsGradient) {
+  for (const cudaDataType_t type : {CUDA_R_32F, CUDA_R_16F, CUDA_R_16BF}) {
+    for (const cublasLtEpilogue_t epilogue :
+         {CUBLASLT_EPILOGUE_GELU_AUX_BIAS, CUBLASLT_EPILOGUE_DGELU}) {
+      for (const int batches : {1, 2}) {
+        Case c;
+        c.in = c.out = type;
+        c.b_turned = true;
+        c.batches = batches;
+        c.alpha = 0.25;
+        c.epilogue = epilogue;
+        check(c);
+      }
+    }
+  }
+}
+
+// Wrong uses of an epilogue, each of a description that is else right.
+TEST(ImitatedGemm, RefusesAnEpilogueThatIsNotWhole) {
+  Case c;
+  c.epilogue = CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+  const auto refuses = [&](const auto& spoil) {
+    Product product(c);
+    spoil(product);
+    return !product.has_algorithm();
+  };
+  EXPECT_FALSE(refuses([](Product&) {}));
+  EXPECT_TRUE(refuses(
+      [](Product& p) { p.set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DGELU_BGRAD); }));
+  EXPECT_TRUE(
+      refuses([](Product& p) { p.set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t{CUDA_R_16F}); }));
+  EXPECT_TRUE(refuses(
+      [](Product& p) { p.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, int32_t{CUDA_R_16F}); }));
+  EXPECT_TRUE(
+      refuses([](Product& p) { p.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int64_t{44}); }));
+  EXPECT_TRUE(
+      refuses([](Product& p) { p.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int64_t{32}); }));
+  c.in = c.out = CUDA_R_64F;
+  EXPECT_TRUE(refuses([](Product&) {}));
+}
+
+TEST(ImitatedGemm, RefusesAnEpiloguesMissingOrMisplacedOperand) {
+  Case c;
+  c.epilogue = CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+  Product product(c);
+  const cublasLtMatmulAlgo_t algo = product.algorithm();
+  const auto with = [&](const void* bias, void* aux) {
+    product.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux);
+    return product.run(&algo);
+  };
+  std::byte *const bias = product.bias.get(), *const aux = product.aux.get();
+  EXPECT_BLAS(with(bias, aux));
+  product.stream.synchronize();
+  EXPECT_EQ(with(nullptr, aux), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(with(bias, nullptr), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(with(bias + 4, aux), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(with(bias, aux + 4), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(with(bias, product.d.get()), CUBLAS_STATUS_INVALID_VALUE);
+  // Another epilogue is another product.
+  product.set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+  EXPECT_EQ(with(bias, aux), CUBLAS_STATUS_INVALID_VALUE);
 }
 
 TEST(ImitatedGemm, IsWorkOfItsStream) {

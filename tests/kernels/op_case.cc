@@ -215,7 +215,7 @@ bool is_refused(const OpCase& c, DType dtype) {
 
 // Ops that a library computes on a GPU.
 bool is_library_op(Op op) {
-  return op == Op::kGemm || op == Op::kAttention || op == Op::kAttentionGrad;
+  return is_product(op) || op == Op::kAttention || op == Op::kAttentionGrad;
 }
 
 // run; nothing where a library's operands are not aligned to 16 bytes, which plans do align, and

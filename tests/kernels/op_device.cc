@@ -163,7 +163,8 @@ std::string refusal_of(Op op, const KernelCall& call) {
   if (op == Op::kAttention || op == Op::kAttentionGrad) {
     return size_of(call.inputs[0].dtype) == 2 ? "" : "attention of more than 16 bits";
   }
-  if (op != Op::kGemm) return "";
+  if (!is_product(op)) return "";
+  if (op != Op::kGemm && call.inputs[0].dtype == DType::kF64) return "epilogues of FP64 products";
   const auto& g = std::get<GemmAttributes>(call.attributes);
   if (call.inputs[0].dtype != call.inputs[1].dtype) return "products of operands of two types";
   if (!has_contiguous_dimension(g.a, g.m, g.k) || !has_contiguous_dimension(g.b, g.k, g.n) ||

@@ -4,7 +4,7 @@ add_library(memwall_op_case STATIC ${suite_folder}/op_case.cc ${suite_folder}/du
   ${suite_folder}/op_device.cc ${PROJECT_SOURCE_DIR}/runtime/exec/gpu/module.cc)
 target_link_libraries(memwall_op_case PUBLIC memwall_kernels memwall_graph GTest::gtest
   ${CMAKE_DL_LIBS})
-set(op_families elementwise rows fused gemm update curvature adahessian dual dual_rows device)
+set(op_families elementwise rows fused gemm gemm_epilogues update curvature adahessian dual dual_rows device)
 foreach(family vector_math half gemm_panels dual_numbers attention ${op_families})
   memwall_test(test_kernels_${family} ROOMS kernels LIBRARIES memwall_op_case)
 endforeach()

@@ -95,7 +95,7 @@ TEST_P(Select, LeavesEvaluationInPlace) {
 
 TEST(SelectTargets, AnUnknownOneIsNamed) {
   try {
-    select(Graph{}, "z80");
+    select(Graph{}, {.target = "z80"});
     FAIL() << "not refused";
   } catch (const InputError& error) {
     EXPECT_NE(std::string(error.what()).find("z80"), std::string::npos) << error.what();

@@ -19,7 +19,8 @@ std::vector<Key> keys_of(const Context& context, const std::vector<GemmWork>& wo
   std::set<Key> found;
   std::vector<Key> keys;
   for (const GemmWork& w : work) {
-    const Key key = product_of(w.attributes, w.iteration, w.a, w.b, w.c, context.tf32).key;
+    const Key key =
+        product_of(w.attributes, w.iteration, w.a, w.b, w.c, context.tf32, w.epilogue).key;
     if (found.insert(key).second) keys.push_back(key);
   }
   return keys;

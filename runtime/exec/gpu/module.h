@@ -19,6 +19,7 @@ struct GemmWork {
   GemmAttributes attributes;
   int64_t iteration = 0;
   DType a = DType::kF32, b = DType::kF32, c = DType::kF32;
+  Epilogue epilogue = Epilogue::kNone;
 };
 
 // A kAttention or kAttentionGrad step.

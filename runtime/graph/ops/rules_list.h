@@ -15,6 +15,7 @@ OpRules cross_entropy(), cross_entropy_grad();
 OpRules chunked();
 OpRules bias_gelu(), add_layer_norm(), gelu_grad_columns(), layer_norm_grads();
 OpRules attention(), attention_grad();
+OpRules gemm_bias(), gemm_bias_gelu(), gemm_gelu_grad();
 OpRules all_gather(), reduce_scatter(), all_reduce();
 OpRules sign(), sign_product(), sum_parts(), row_partials(), spatial_average();
 OpRules initialize(), sum_squares(), step_control(), adamw(), sgd(), adahessian();

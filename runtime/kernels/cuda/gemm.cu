@@ -1,6 +1,6 @@
-// c = alpha a b (+ c) by cuBLASLt. 16-bit operands use tensor cores and are added in FP32; FP32
-// products are of FP32 arithmetic, or of TF32 where the configuration says so. The workspace is the
-// plan's.
+// c = alpha a b (+ c) by cuBLASLt, with or without an epilogue. 16-bit operands use tensor cores
+// and are added in FP32; FP32 products are of FP32 arithmetic, or of TF32 where the configuration
+// says so. The workspace is the plan's.
 #include <utility>
 
 #include "runtime/kernels/cuda/products.h"
@@ -39,7 +39,7 @@ std::span<std::byte> library_workspace(const KernelCall& call) {
 // To c, of strides p.g.c: the call's result, or what it is formed in.
 template <class T>
 void multiply(const KernelCall& call, const cuda::Product& p, const Tensor& a, const Tensor& b,
-              const Tensor& c) {
+              const Tensor& c, const cuda::Extra& extra = {}) {
   const cuda::Context& context = cuda::context_of(call);
   const auto& product = context.products->of(context.blas, p.key);
   const auto at = [](const Tensor& t, int64_t elements) {
@@ -54,7 +54,7 @@ void multiply(const KernelCall& call, const cuda::Product& p, const Tensor& a, c
   for (int64_t batch = 0; batch < (p.sums_batch ? p.g.batch : 1); ++batch) {
     const T beta = call.accumulate || batch > 0 ? T{1} : T{0};
     product.start(context.blas, context.stream, &alpha, at(b, batch * p.g.b.batch),
-                  at(a, batch * p.g.a.batch), &beta, c.data, library_workspace(call));
+                  at(a, batch * p.g.a.batch), &beta, c.data, extra, library_workspace(call));
   }
 }
 
@@ -76,7 +76,42 @@ void multiply_in_fp32(const KernelCall& call, const cuda::Product& p, const Tens
   });
 }
 
+// `bias`, `h`: nullptr where the epilogue has none.
+void multiply_with(Epilogue epilogue, const KernelCall& call, const Tensor& c, const Tensor* bias,
+                   const Tensor* h) {
+  const auto& g = std::get<GemmAttributes>(call.attributes);
+  const Tensor &a = call.inputs[0], &b = call.inputs[1];
+  const cuda::Product product = cuda::product_of(g, call.iteration, a.dtype, b.dtype, c.dtype,
+                                                 cuda::context_of(call).tf32, epilogue);
+  check(!call.accumulate, "a product with an epilogue does not accumulate");
+  check(static_cast<int64_t>(call.workspace.size()) >= device_gemm_workspace_bytes(g, c.dtype),
+        "gemm: the workspace is too small");
+  for (const Tensor* extra : {bias, h}) {
+    if (extra == nullptr) continue;
+    check(
+        extra->dtype == c.dtype && reinterpret_cast<uintptr_t>(extra->data) %
+                                           static_cast<uintptr_t>(product.key.extra_alignment()) ==
+                                       0,
+        "gemm: an epilogue's operand of another type, or less aligned than it must be");
+  }
+  multiply<float>(
+      call, product, a, b, c,
+      {.bias = bias == nullptr ? nullptr : bias->data, .h = h == nullptr ? nullptr : h->data});
+}
+
 }  // namespace
+
+void gemm_bias(const KernelCall& call) {
+  multiply_with(Epilogue::kBias, call, call.outputs[0], &call.inputs[2], nullptr);
+}
+
+void gemm_bias_gelu(const KernelCall& call) {
+  multiply_with(Epilogue::kBiasGelu, call, call.outputs[1], &call.inputs[2], &call.outputs[0]);
+}
+
+void gemm_gelu_grad(const KernelCall& call) {
+  multiply_with(Epilogue::kGeluGrad, call, call.outputs[0], nullptr, &call.inputs[2]);
+}
 
 void gemm(const KernelCall& call) {
   const auto whole = std::get<GemmAttributes>(call.attributes);

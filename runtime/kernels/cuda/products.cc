@@ -37,16 +37,18 @@ Side side_of(const Strides& s, DType dtype, int64_t rows, int64_t columns, const
           .batch_stride = s.batch};
 }
 
+using Numbers = std::array<int64_t, 24>;  // of a key
+
 // What is sent of a product.
 struct Choice {
-  std::array<int64_t, 23> key;
+  Numbers key;
   cublasLtMatmulAlgo_t algorithm;
 };
 static_assert(std::has_unique_object_representations_v<Choice>);
 
-std::array<int64_t, 23> numbers_of(const Key& key) {
-  std::array<int64_t, 23> numbers{key.m, key.n, key.k, key.batch, key.tf32};
-  size_t at = 5;
+Numbers numbers_of(const Key& key) {
+  Numbers numbers{key.m, key.n, key.k, key.batch, key.tf32, static_cast<int64_t>(key.epilogue)};
+  size_t at = 6;
   for (const Side* s : {&key.left, &key.right, &key.result}) {
     for (const int64_t number : {static_cast<int64_t>(s->dtype), static_cast<int64_t>(s->transpose),
                                  s->rows, s->columns, s->leading, s->batch_stride}) {
@@ -56,18 +58,55 @@ std::array<int64_t, 23> numbers_of(const Key& key) {
   return numbers;
 }
 
+cublasLtEpilogue_t library_epilogue(Epilogue epilogue) {
+  switch (epilogue) {
+    case Epilogue::kNone: return CUBLASLT_EPILOGUE_DEFAULT;
+    case Epilogue::kBias: return CUBLASLT_EPILOGUE_BIAS;
+    case Epilogue::kBiasGelu: return CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+    case Epilogue::kGeluGrad: return CUBLASLT_EPILOGUE_DGELU;
+  }
+  return CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+bool has_bias(Epilogue epilogue) {
+  return epilogue == Epilogue::kBias || epilogue == Epilogue::kBiasGelu;
+}
+bool has_h(Epilogue epilogue) {
+  return epilogue == Epilogue::kBiasGelu || epilogue == Epilogue::kGeluGrad;
+}
+
+// What select lets through, and cuBLASLt asks for (cublasLt.h): an h has rows of a multiple of 8.
+void check_epilogue(const Product& p, DType c) {
+  check(p.g.limit == GemmLimit::kNone && !p.exchanged && !p.in_fp32 && !p.sums_batch &&
+            c != DType::kF64,
+        "a product that cuBLASLt has no epilogue for", p.key.text());
+  check(!has_h(p.key.epilogue) || (p.key.batch == 1 && p.key.result.leading % 8 == 0),
+        "GELU in a product whose rows are no multiple of 8", p.key.text());
+}
+
 }  // namespace
+
+int64_t Key::extra_alignment() const {
+  const int64_t bias_bytes = n * size_of(result.dtype);
+  return has_h(epilogue) || batch == 1 || bias_bytes % 16 == 0 ? 16 : size_of(result.dtype);
+}
 
 std::string Key::text() const {
   std::ostringstream text;
   text << '(' << m << ", " << n << ", " << k << ')';
   if (batch > 1) text << " x " << batch;
   text << " of " << name_of(left.dtype) << " to " << name_of(result.dtype);
+  switch (epilogue) {
+    case Epilogue::kNone: break;
+    case Epilogue::kBias: text << " with a bias"; break;
+    case Epilogue::kBiasGelu: text << " with a bias and GELU"; break;
+    case Epilogue::kGeluGrad: text << " with GELU's gradient"; break;
+  }
   return text.str();
 }
 
 Product product_of(const GemmAttributes& whole, int64_t iteration, DType a, DType b, DType c,
-                   bool tf32) {
+                   bool tf32, Epilogue epilogue) {
   check(a == b, "a product of operands of two types");
   Product p;
   p.g = limited(whole, iteration);
@@ -87,8 +126,10 @@ Product product_of(const GemmAttributes& whole, int64_t iteration, DType a, DTyp
            .n = p.g.n,
            .k = p.g.k,
            .batch = p.sums_batch ? 1 : p.g.batch,
-           .tf32 = tf32 && a == DType::kF32};
+           .tf32 = tf32 && a == DType::kF32,
+           .epilogue = epilogue};
   check(!p.key.result.transpose, "gemm: a result that is stored by columns");
+  if (epilogue != Epilogue::kNone) check_epilogue(p, c);
   return p;
 }
 
@@ -118,6 +159,17 @@ class PreparedProduct::Layout {
   cublasLtMatrixLayout_t layout_ = nullptr;
 };
 
+template <class T>
+void PreparedProduct::set(cublasLtMatmulDescAttributes_t which, const T& value) const {
+  check_cublas(cublasLtMatmulDescSetAttribute(product_, which, &value, sizeof(value)),
+               "cublasLtMatmulDescSetAttribute");
+}
+
+void PreparedProduct::set(const Extra& extra) const {
+  if (has_bias(epilogue_)) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, extra.bias);
+  if (has_h(epilogue_)) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, extra.h);
+}
+
 void PreparedProduct::describe(const Key& key) {
   left_ = std::make_unique<Layout>(key.left, key.batch);
   right_ = std::make_unique<Layout>(key.right, key.batch);
@@ -128,8 +180,23 @@ void PreparedProduct::describe(const Key& key) {
                                                     : CUBLAS_COMPUTE_32F;
   check_cublas(cublasLtMatmulDescCreate(&product_, arithmetic, wide ? CUDA_R_64F : CUDA_R_32F),
                "cublasLtMatmulDescCreate");
-  set(CUBLASLT_MATMUL_DESC_TRANSA, key.left.transpose);
-  set(CUBLASLT_MATMUL_DESC_TRANSB, key.right.transpose);
+  const auto operation = [](const Side& side) {
+    return side.transpose ? CUBLAS_OP_T : CUBLAS_OP_N;
+  };
+  set(CUBLASLT_MATMUL_DESC_TRANSA, operation(key.left));
+  set(CUBLASLT_MATMUL_DESC_TRANSB, operation(key.right));
+  epilogue_ = key.epilogue;
+  if (epilogue_ != Epilogue::kNone) describe_epilogue(key);
+}
+
+// The choice of an algorithm reads from the addresses what alignment it may count on: until a call
+// has its own they say what every call keeps.
+void PreparedProduct::describe_epilogue(const Key& key) {
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE, library_epilogue(epilogue_));
+  if (has_bias(epilogue_) && key.batch > 1) set(CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, key.n);
+  if (has_h(epilogue_)) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, key.result.leading);
+  const auto address = static_cast<uintptr_t>(key.extra_alignment());
+  set({reinterpret_cast<const void*>(address), reinterpret_cast<void*>(address)});
 }
 
 PreparedProduct::PreparedProduct(cublasLtHandle_t blas, const Key& key) {
@@ -166,17 +233,12 @@ PreparedProduct::~PreparedProduct() {
 
 void PreparedProduct::start(cublasLtHandle_t blas, cudaStream_t stream, const void* alpha,
                             const void* left, const void* right, const void* beta, void* result,
-                            std::span<std::byte> workspace) const {
+                            const Extra& extra, std::span<std::byte> workspace) const {
+  set(extra);
   check_cublas(cublasLtMatmul(blas, product_, alpha, left, left_->get(), right, right_->get(), beta,
                               result, result_->get(), result, result_->get(), &algorithm_,
                               workspace.data(), workspace.size(), stream),
                "cublasLtMatmul");
-}
-
-void PreparedProduct::set(cublasLtMatmulDescAttributes_t which, bool transpose) {
-  const cublasOperation_t value = transpose ? CUBLAS_OP_T : CUBLAS_OP_N;
-  check_cublas(cublasLtMatmulDescSetAttribute(product_, which, &value, sizeof(value)),
-               "cublasLtMatmulDescSetAttribute");
 }
 
 void PreparedProduct::choose(cublasLtHandle_t blas, const Key& key) {

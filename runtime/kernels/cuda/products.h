@@ -44,11 +44,22 @@ struct Key {
   Side left, right, result;
   int64_t m, n, k, batch;
   bool tf32;
+  Epilogue epilogue;
   std::string text() const;
+  // Of the epilogue's operand, in bytes: a bias as its batches allow; an h of 16 bytes.
+  int64_t extra_alignment() const;
   auto operator<=>(const Key&) const = default;
 };
 
-// What a kGemm step starts in an iteration.
+// What an epilogue reads or writes beside the result: a packed bias, in cuBLASLt's terms one for
+// each row of its D, for each of a batch; an h that lies as the result does, written with a GELU
+// and read with GELU's gradient. Both have the result's type, which is cuBLASLt's default.
+struct Extra {
+  const void* bias = nullptr;
+  void* h = nullptr;
+};
+
+// What a step starts in an iteration.
 struct Product {
   GemmAttributes g;  // limited; its result is by rows, which may have exchanged a and b
   bool exchanged = false;
@@ -58,7 +69,7 @@ struct Product {
   Key key;
 };
 Product product_of(const GemmAttributes& whole, int64_t iteration, DType a, DType b, DType c,
-                   bool tf32);
+                   bool tf32, Epilogue epilogue = Epilogue::kNone);
 
 // A product that is ready to be started.
 class PreparedProduct {
@@ -71,18 +82,23 @@ class PreparedProduct {
   PreparedProduct& operator=(const PreparedProduct&) = delete;
 
   const cublasLtMatmulAlgo_t& algorithm() const { return algorithm_; }
-  // `alpha`, `beta`: in double precision where the result is, else in FP32.
+  // `alpha`, `beta`: in double precision where the result is, else in FP32. `extra`: the
+  // epilogue's; its addresses are the call's own, though cuBLASLt keeps them with the description.
   void start(cublasLtHandle_t blas, cudaStream_t stream, const void* alpha, const void* left,
-             const void* right, const void* beta, void* result,
+             const void* right, const void* beta, void* result, const Extra& extra,
              std::span<std::byte> workspace) const;
 
  private:
   class Layout;
   void describe(const Key& key);
-  void set(cublasLtMatmulDescAttributes_t which, bool transpose);
+  void describe_epilogue(const Key& key);
+  template <class T>
+  void set(cublasLtMatmulDescAttributes_t which, const T& value) const;
+  void set(const Extra& extra) const;
   void choose(cublasLtHandle_t blas, const Key& key);
 
   std::unique_ptr<Layout> left_, right_, result_;
+  Epilogue epilogue_ = Epilogue::kNone;
   cublasLtMatmulDesc_t product_ = nullptr;
   cublasLtMatmulAlgo_t algorithm_{};
 };

@@ -34,6 +34,9 @@ void row_partials(const KernelCall& call);
 void spatial_average(const KernelCall& call);
 
 void gemm(const KernelCall& call);
+void gemm_bias(const KernelCall& call);
+void gemm_bias_gelu(const KernelCall& call);
+void gemm_gelu_grad(const KernelCall& call);
 
 void bias_gelu(const KernelCall& call);
 void add_layer_norm(const KernelCall& call);

@@ -36,6 +36,9 @@ constexpr std::array<Kernel, kOpCount> all_kernels() {
   set(Op::kLayerNormGrads, launchers::layer_norm_grads);
   set(Op::kAttention, launchers::attention);
   set(Op::kAttentionGrad, launchers::attention_grad);
+  set(Op::kGemmBias, launchers::gemm_bias);
+  set(Op::kGemmBiasGelu, launchers::gemm_bias_gelu);
+  set(Op::kGemmGeluGrad, launchers::gemm_gelu_grad);
   set(Op::kSign, launchers::sign);
   set(Op::kSignProduct, launchers::sign_product);
   set(Op::kSumParts, launchers::sum_parts);
