@@ -79,23 +79,26 @@ install() {
 # fetch_cudnn_frontend BUILD_DIR: where the CUDA module is built and cuDNN is there, the headers of
 # cuDNN's C++ front end, which PyPI has and Debian has not. Without them a build says so, and its
 # attention on GPUs is products and softmax.
-cudnn_frontend=nvidia-cudnn-frontend==1.32.0
+cudnn_frontend_version=1.32.0
 fetch_cudnn_frontend() {
-  local nvcc folder cudnn='' into=$1/cudnn_frontend
+  local nvcc folder cudnn='' into=$1/cudnn_frontend package=nvidia-cudnn-frontend==$cudnn_frontend_version
   nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
   for folder in "${nvcc%/bin/nvcc}/include" /usr/include /usr/include/x86_64-linux-gnu; do
     if [[ -x $nvcc && -f $folder/cudnn_graph.h ]]; then cudnn=$folder; fi
   done
-  if [[ -z $cudnn || -f $into/include/cudnn_frontend.h ]]; then return; fi
+  if [[ -z $cudnn || $(cat "$into/version" 2>/dev/null) == "$cudnn_frontend_version" ]]; then return; fi
   if [[ ${MEMWALL_INSTALL:-yes} == no ]]; then
     say "without cuDNN's attention, unless CMake finds cudnn_frontend.h (MEMWALL_INSTALL=no)"
     return
   fi
   if ! python3 -m pip --version >/dev/null 2>&1; then install python3-pip; fi
-  say "fetch $cudnn_frontend"
-  if ! python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action=ignore \
-    --target "$into" "$cudnn_frontend"; then
-    if [[ -n ${MEMWALL_CI:-} ]]; then fail 1 "$cudnn_frontend cannot be fetched"; fi
-    say "without cuDNN's attention on GPUs: $cudnn_frontend cannot be fetched"
+  say "fetch $package"
+  rm -rf "$into"
+  if PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    python3 -m pip install --quiet --no-deps --target "$into" "$package"; then
+    echo "$cudnn_frontend_version" >"$into/version"
+    return
   fi
+  if [[ -n ${MEMWALL_CI:-} ]]; then fail 1 "$package cannot be fetched"; fi
+  say "without cuDNN's attention on GPUs: $package cannot be fetched"
 }

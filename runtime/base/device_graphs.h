@@ -29,7 +29,8 @@ class DeviceGraphs {
 
   // What is under way still runs. Of an unknown graph nothing happens.
   virtual void forget(Graph graph) = 0;
-  // A communicator whose calls are in graphs is not given up before they are forgotten.
+  // A capture in progress is abandoned too. A communicator whose calls are in graphs is not given
+  // up before they are forgotten.
   virtual void forget_all() = 0;
 
   // Of the device's memory, that captured graphs have taken so far.

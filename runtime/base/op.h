@@ -215,7 +215,9 @@ struct DropoutAttributes {
 struct AttentionAttributes {
   int64_t samples = 0, time = 0, heads = 0, size = 0;
   double scale = 1.0;
-  int64_t samples_a_call = 0;  // of a GPU's backward: a divisor of `samples`
+  // Of a GPU's backward, divisors of `samples` and `heads`: all heads of some samples a call, or
+  // some heads of one.
+  int64_t samples_a_call = 0, heads_a_call = 0;
   template <class V>
   void fields(V&& v) {
     v("samples", samples);
@@ -224,6 +226,7 @@ struct AttentionAttributes {
     v("size", size);
     v("scale", scale);
     v("samples_a_call", samples_a_call);
+    v("heads_a_call", heads_a_call);
   }
   bool operator==(const AttentionAttributes&) const = default;
 };

@@ -48,28 +48,44 @@ int64_t attention_grad_workspace_bytes(const AttentionAttributes& a, DType dtype
 
 namespace {
 
-// In tiles of 64 queries and 128 keys, 16 bits each.
+// Of a head, in tiles of 64 queries and 128 keys, 16 bits each.
 int64_t device_scores_bytes(const AttentionAttributes& a) {
-  return a.heads * round_up(a.time, int64_t{64}) * round_up(a.time, int64_t{128}) * 2;
+  return round_up(a.time, int64_t{64}) * round_up(a.time, int64_t{128}) * 2;
+}
+
+// The largest divisor of `parts` that is at most `limit` and begins at multiples of 16 bytes, where
+// each part has `queries` statistics; else 0.
+int64_t aligned_divisor(int64_t parts, int64_t limit, int64_t queries) {
+  for (int64_t d = std::min(parts, limit); d > 0; --d) {
+    const bool aligned = d == parts || d * queries * size_of(DType::kF32) % 16 == 0;
+    if (parts % d == 0 && aligned) return d;
+  }
+  return 0;
 }
 
 }  // namespace
 
-int64_t device_attention_samples(const AttentionAttributes& a) {
-  const int64_t one = device_scores_bytes(a);
-  if (one > kMostDeviceScoresBytes) return 0;
-  const auto is_aligned = [&](int64_t samples) {
-    return samples == a.samples || samples * a.heads * a.time * size_of(DType::kF32) % 16 == 0;
-  };
-  int64_t samples = std::min(a.samples, std::max(int64_t{1}, kDeviceScoresBytes / one));
-  while (samples > 0 && (a.samples % samples != 0 || !is_aligned(samples))) --samples;
-  return samples;
+void choose_device_calls(AttentionAttributes& a) {
+  const int64_t head = device_scores_bytes(a), sample = a.heads * head;
+  a.samples_a_call = a.heads_a_call = 0;
+  if (head > kMostDeviceScoresBytes) return;
+  if (sample <= kDeviceScoresBytes) {
+    a.samples_a_call = aligned_divisor(a.samples, kDeviceScoresBytes / sample, a.heads * a.time);
+    a.heads_a_call = a.samples_a_call > 0 ? a.heads : 0;
+    return;
+  }
+  const int64_t most = std::max(int64_t{1}, kDeviceScoresBytes / head);
+  a.heads_a_call = aligned_divisor(a.heads, most, a.time);
+  const bool begins_aligned = a.samples == 1 || a.heads * a.time % 4 == 0;
+  if (!begins_aligned) a.heads_a_call = 0;
+  a.samples_a_call = a.heads_a_call > 0 ? 1 : 0;
 }
 
 int64_t device_attention_grad_workspace_bytes(const AttentionAttributes& a) {
   // Beside the scores: dq, and a sum for each query, in FP32.
-  const int64_t rows = a.heads * a.time * (a.size + 1) * size_of(DType::kF32);
-  return kDeviceAttentionWorkspaceBytes + a.samples_a_call * (device_scores_bytes(a) + rows);
+  const int64_t rows = a.time * (a.size + 1) * size_of(DType::kF32);
+  return kDeviceAttentionWorkspaceBytes +
+         a.samples_a_call * a.heads_a_call * (device_scores_bytes(a) + rows);
 }
 
 }  // namespace memwall

@@ -41,12 +41,12 @@ int64_t attention_grad_workspace_bytes(const AttentionAttributes& a, DType dtype
 // On a GPU: what cuDNN may take for any call beside what follows.
 inline constexpr int64_t kDeviceAttentionWorkspaceBytes = int64_t{32} << 20;
 // cuDNN's deterministic backward keeps the gradients of a call's scores, which grow with the square
-// of `time`. The samples that a call may have, a divisor of `samples`: as many as take
-// kDeviceScoresBytes, or one where that takes kMostDeviceScoresBytes at most; else 0. Each call's
-// statistics begin at a multiple of 16 bytes.
+// of `time`, on sm_80 and sm_90 (on sm_100 it needs less). Chooses samples_a_call and heads_a_call
+// so that they take kDeviceScoresBytes; one head may take kMostDeviceScoresBytes, and where it
+// takes more there is no call: 0. Each call's statistics begin at a multiple of 16 bytes.
 inline constexpr int64_t kDeviceScoresBytes = int64_t{256} << 20;
 inline constexpr int64_t kMostDeviceScoresBytes = int64_t{1} << 30;
-int64_t device_attention_samples(const AttentionAttributes& a);
+void choose_device_calls(AttentionAttributes& a);
 int64_t device_attention_grad_workspace_bytes(const AttentionAttributes& a);
 
 }  // namespace memwall

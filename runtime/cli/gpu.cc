@@ -49,10 +49,9 @@ void check_target(const DeviceInfo& info) {
     if (info.target == target) return;
     built.append(built.empty() ? "" : ", ").append(target);
   }
-  throw InputError(
-      fmt::format("GPU {} ({}) is of compute capability {}", info.index, info.name,
-                  info.capability),
-      kField, "this version makes plans for " + built);
+  throw InputError(fmt::format("GPU {} ({}) is of compute capability {}", info.index, info.name,
+                               info.capability),
+                   kField, "this version makes plans for " + built);
 }
 
 // Collective. By address, for a launcher may show each rank another GPU as its only one.
@@ -79,6 +78,7 @@ std::vector<std::pair<std::string, int64_t>> Gpu::memory() const {
   if (device == nullptr) return {};
   std::vector<std::pair<std::string, int64_t>> lines = {{"gpu_context", context_bytes},
                                                         {"gpu_communicator", communicator_bytes}};
+  if (attention_bytes > 0) lines.emplace_back("gpu_cudnn", attention_bytes);
   if (arena != nullptr) lines.emplace_back("gpu_window_rounding", window_rounding_bytes);
   return lines;
 }

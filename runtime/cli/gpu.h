@@ -25,6 +25,7 @@ struct Gpu {
   int64_t gpus_of_host = 0;   // that this host's ranks have, all together
   int64_t context_bytes = 0;  // of its memory in use when it was opened: its context, and others
   int64_t communicator_bytes = 0;
+  int64_t attention_bytes = 0;        // of cuDNN, where it was opened
   int64_t window_rounding_bytes = 0;  // that the arena took, of a symmetric window
 
   std::string text() const;  // name, target and versions; "" without one

@@ -9,30 +9,32 @@
 
 namespace memwall {
 
-void settle_attention(config::Config& config, Job& job) {
-  if (!could_fuse_attention(config)) return;
-  std::string refusal;
-  run_together(job.comm(), [&] { refusal = open_gpu_module().refusal_of_attention(); });
-  const std::vector<std::string> refusals = job.comm().gather_text(refusal);
+void settle_attention(config::Config& config, Gpu& gpu, Job& job) {
+  const bool wanted = !config.run().has_fused_attention() || config.run().fused_attention();
+  if (!could_fuse_attention(config) || !wanted) return;
+  const int64_t before = gpu.device->free_bytes();
+  AttentionSupport mine;
+  run_together(job.comm(), [&] { mine = open_gpu_module().attention_support(*gpu.device); });
+  gpu.attention_bytes = before - gpu.device->free_bytes();
+  const std::vector<std::string> refusals = job.comm().gather_text(mine.refusal);
   const auto found = std::find_if(refusals.begin(), refusals.end(),
                                   [](const std::string& text) { return !text.empty(); });
   if (found == refusals.end()) {
-    if (!config.run().has_fused_attention()) config.mutable_run()->set_fused_attention(true);
+    check_agreement(job.comm(), {{"cuDNN", mine.version}});
+    if (job.speaks()) fmt::print("{}\n", mine.version);
+    config.mutable_run()->set_fused_attention(true);
     return;
   }
   run_together(job.comm(), [&] {
-    if (!config.run().fused_attention()) return;
-    if (refusal.empty()) return;
-    throw InputError(refusal, "run.fused_attention: true",
+    if (!config.run().has_fused_attention() || mine.refusal.empty()) return;
+    throw InputError(mine.refusal, "run.fused_attention: true",
                      "install cuDNN and build with its front end, or set it to false");
   });
-  if (!config.run().has_fused_attention() && job.speaks()) {
-    fmt::print("attention by products and softmax: {}\n", *found);
-  }
+  if (job.speaks()) fmt::print("attention by products and softmax: {}\n", *found);
   config.mutable_run()->set_fused_attention(false);
 }
 
-void prepare_attention(const Gpu& gpu, const Plan& plan, Job& job) {
+void prepare_attention(const Gpu& gpu, const Plan& plan, const config::Config& config, Job& job) {
   std::vector<AttentionWork> work;
   for (const Program& program : plan.programs) {
     for (const Step& step : program.steps) {
@@ -40,6 +42,11 @@ void prepare_attention(const Gpu& gpu, const Plan& plan, Job& job) {
       work.push_back({std::get<AttentionAttributes>(step.attributes), step.inputs[0].dtype,
                       step.op == Op::kAttentionGrad, step.workspace.bytes});
     }
+  }
+  if (work.empty() && could_fuse_attention(config) && config.run().fused_attention() &&
+      job.speaks()) {
+    fmt::print("attention by products and softmax: cuDNN has no kernel for heads of {} elements\n",
+               config.model().hidden_size() / config.model().num_heads());
   }
   run_together(job.comm(), [&] { open_gpu_module().prepare_attention(*gpu.device, work); });
 }

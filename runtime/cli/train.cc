@@ -239,7 +239,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
   Gpu gpu;
   if (with_gpu) {
     gpu = open_gpu(given.config.precision(), job);
-    settle_attention(given.config, job);
+    settle_attention(given.config, gpu, job);
   }
   const Hosting hosting = with_gpu ? hosting_with(gpu, job) : hosting_of(job.session());
 
@@ -267,7 +267,7 @@ ExitCode train_verb(const TrainOptions& options, Job& job) {
       executor = std::make_unique<Executor>(run.plan, comm, job.threads(), gpu.accelerator());
     });
   }
-  if (with_gpu) prepare_attention(gpu, run.plan, job);
+  if (with_gpu) prepare_attention(gpu, run.plan, run.config, job);
   share_arena(gpu, *executor, run.config, job);
   TrainSettings settings = settings_of(run, options, job);
   settings.started = started;

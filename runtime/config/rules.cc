@@ -133,9 +133,6 @@ bool is_not_sgd(const config::Config& c) {
 bool is_not_adahessian(const config::Config& c) {
   return c.optimizer().kind() != config::Optimizer::ADAHESSIAN;
 }
-bool is_not_for_gpus(const config::Config& c) {
-  return c.run().device() != config::Run::CUDA;
-}
 bool names_an_algorithm(const config::Config& c) {
   return c.communication().algorithm() != config::Communication::Collective::AUTO;
 }
@@ -159,7 +156,7 @@ constexpr std::array<NoEffect, 27> kNoEffects = {{
     {"schedule.min_learning_rate", "with schedule.kind CONSTANT", is_constant},
     {"schedule.decay_steps", "with schedule.kind CONSTANT", is_constant},
     {"schedule.decay_steps", "with schedule.kind INVERSE_SQRT", never_ends},
-    {"communication.symmetric_windows", "but with run.device CUDA", is_not_for_gpus},
+    {"communication.symmetric_windows", "but with run.device CUDA", is_not_on_gpus},
     {"precision.tf32", "but with precision.mode FP32 and run.device CUDA",
      has_no_fp32_products_on_gpus},
     {"precision.initial_loss_scale", kFp16Only, has_no_loss_scale},

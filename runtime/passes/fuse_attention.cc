@@ -1,10 +1,12 @@
 #include "runtime/passes/fuse_attention.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <optional>
 
 #include "runtime/base/workspace.h"
+#include "runtime/graph/ops/gemm.h"
 #include "runtime/graph/rewrite.h"
 
 namespace memwall {
@@ -12,12 +14,6 @@ namespace {
 
 const Node& producer(const Graph& graph, ValueId v) {
   return graph.nodes[static_cast<size_t>(graph.values[static_cast<size_t>(v)].node)];
-}
-
-// Which operand of the body `v` is, or -1.
-int64_t operand_of(const Graph& body, ValueId v) {
-  const Node& node = producer(body, v);
-  return node.op == Op::kOperand ? std::get<StateAttributes>(node.attributes).slot : -1;
 }
 
 // The nodes of a body that compute.
@@ -29,42 +25,93 @@ std::vector<const Node*> computing(const Graph& body) {
   return nodes;
 }
 
-// One iteration takes `rows` queries of a sample, of all heads: scores = scale q k^T, and their
-// causal softmax.
-std::optional<AttentionAttributes> scores_of(const Graph& body, const Node& scores,
-                                             const Node& softmax) {
+// The body's products and its softmax in one iteration, `rows` queries of a sample and of all
+// heads.
+struct Expected {
+  AttentionAttributes attention;
+  GemmAttributes scores, mix;
+  RowsAttributes softmax;
+};
+
+// What a body must hold whose first product and softmax these are; nothing where they are not of
+// causal attention.
+std::optional<Expected> expected_of(const Node& scores, const Node& softmax) {
   if (scores.op != Op::kGemm || softmax.op != Op::kCausalSoftmax) return {};
   const auto& g = std::get<GemmAttributes>(scores.attributes);
   const auto& r = std::get<RowsAttributes>(softmax.attributes);
   const int64_t heads = g.batch, rows = g.m, time = g.n, size = g.k, width = heads * size;
-  GemmAttributes expected;
-  expected.batch = heads;
-  expected.m = rows;
-  expected.n = time;
-  expected.k = size;
-  expected.a = {size, width, 1};
-  expected.b = {size, 1, width};
-  expected.c = {rows * time, time, 1};
-  expected.alpha = g.alpha;
-  expected.limit = GemmLimit::kN;
-  expected.limit_rows = rows;
-  expected.limit_period = r.period;
-  const bool is_causal = r.batch == heads && r.rows == rows && r.width == time &&
-                         r.stride == time && rows * r.period == time;
-  if (g != expected || !is_causal || softmax.inputs[0] != scores.outputs[0] ||
-      operand_of(body, scores.inputs[0]) != 0 || operand_of(body, scores.inputs[1]) != 1) {
-    return {};
+  Expected e;
+  e.attention = {.time = time, .heads = heads, .size = size, .scale = g.alpha};
+  e.scores = {.batch = heads,
+              .m = rows,
+              .n = time,
+              .k = size,
+              .a = {size, width, 1},
+              .b = {size, 1, width},
+              .c = {rows * time, time, 1},
+              .alpha = g.alpha,
+              .limit = GemmLimit::kN,
+              .limit_rows = rows,
+              .limit_period = r.period};
+  e.mix = {.batch = heads,
+           .m = rows,
+           .n = size,
+           .k = time,
+           .a = {rows * time, time, 1},
+           .b = {size, width, 1},
+           .c = {size, width, 1},
+           .limit = GemmLimit::kK,
+           .limit_rows = rows,
+           .limit_period = r.period};
+  e.softmax = {.batch = heads, .rows = rows, .width = time, .stride = time, .period = r.period};
+  if (g != e.scores || r != e.softmax || rows * r.period != time) return {};
+  return e;
+}
+
+bool is_gemm(const Node& node, const GemmAttributes& attributes, ValueId a, ValueId b) {
+  return node.op == Op::kGemm && std::get<GemmAttributes>(node.attributes) == attributes &&
+         node.inputs[0] == a && node.inputs[1] == b;
+}
+
+// The gradient of a product's second operand.
+bool is_gradient_of_b(const Node& node, const GemmAttributes& product, ValueId a, ValueId dc) {
+  bool swapped = false;
+  const GemmAttributes g = gemm_grad_b(product, swapped);
+  return is_gemm(node, g, swapped ? dc : a, swapped ? a : dc);
+}
+
+// A sample's queries are walked through while its keys and values stay: queries and results have
+// period 1, the others `period`.
+bool has_periods(const Node& node, int64_t period, const std::vector<bool>& walks) {
+  for (size_t i = 0; i < walks.size(); ++i) {
+    if (node.periods[i] != (walks[i] ? 1 : period)) return false;
   }
-  return AttentionAttributes{.time = time, .heads = heads, .size = size, .scale = g.alpha};
+  return node.addends.empty();
 }
 
-void set_samples(AttentionAttributes& a, const Type& q) {
-  a.samples = q.shape.elements() / (a.time * a.heads * a.size);
-  a.samples_a_call = device_attention_samples(a);
+// Of all samples of the node: q, k and v have as many.
+std::optional<AttentionAttributes> whole(const Graph& graph, const Node& node, const Expected& e) {
+  AttentionAttributes a = e.attention;
+  const int64_t sample = a.time * a.heads * a.size;
+  const int64_t elements = graph.type(node.inputs[0]).shape.elements();
+  a.samples = elements / sample;
+  for (size_t k = 0; k < 3; ++k) {
+    if (graph.type(node.inputs[k]).shape.elements() != elements) return {};
+  }
+  const int64_t count = std::get<ChunkedAttributes>(node.attributes).count;
+  if (elements % sample != 0 || count != a.samples * e.softmax.period) return {};
+  choose_device_calls(a);
+  return a;
 }
 
-bool is_gemm(const Node& node, ValueId a, ValueId b) {
-  return node.op == Op::kGemm && node.inputs[0] == a && node.inputs[1] == b;
+// The body's operands by number.
+std::array<ValueId, 4> operands_of(const Graph& body) {
+  std::array<ValueId, 4> operands = {kNoValue, kNoValue, kNoValue, kNoValue};
+  for (const Node& n : body.nodes) {
+    if (n.op != Op::kOperand) continue;
+    operands.at(static_cast<size_t>(std::get<StateAttributes>(n.attributes).slot)) = n.outputs[0];
+  }
+  return operands;
 }
 
 // Its attributes where the chunked node computes y = attention(q, k, v).
@@ -73,40 +120,39 @@ std::optional<AttentionAttributes> forward_of(const Graph& graph, const Node& no
   const Graph& body = *node.body;
   const std::vector<const Node*> nodes = computing(body);
   if (nodes.size() != 3) return {};
-  std::optional<AttentionAttributes> a = scores_of(body, *nodes[0], *nodes[1]);
-  if (!a || nodes[2]->op != Op::kGemm) return {};
-  const auto& mix = std::get<GemmAttributes>(nodes[2]->attributes);
-  if (nodes[2]->inputs[0] != nodes[1]->outputs[0] || operand_of(body, nodes[2]->inputs[1]) != 2 ||
-      mix.n != a->size || mix.alpha != 1.0 || body.outputs[0].value != nodes[2]->outputs[0]) {
-    return {};
-  }
-  set_samples(*a, graph.type(node.inputs[0]));
-  return a;
+  const std::optional<Expected> e = expected_of(*nodes[0], *nodes[1]);
+  if (!e) return {};
+  const auto [q, k, v, none] = operands_of(body);
+  const ValueId scores = nodes[0]->outputs[0], p = nodes[1]->outputs[0];
+  const bool wired = is_gemm(*nodes[0], e->scores, q, k) && nodes[1]->inputs[0] == scores &&
+                     is_gemm(*nodes[2], e->mix, p, v) &&
+                     body.outputs[0].value == nodes[2]->outputs[0] &&
+                     has_periods(node, e->softmax.period, {true, false, false, true});
+  return wired ? whole(graph, node, *e) : std::nullopt;
 }
 
 // The same where it computes (dq, dk, dv) from (q, k, v, dy): its body is the forward's, without
 // the last product, and the vjp of that.
 std::optional<AttentionAttributes> backward_of(const Graph& graph, const Node& node) {
   if (node.op != Op::kChunked || node.inputs.size() != 4 || node.outputs.size() != 3) return {};
-  if (!node.addends.empty()) return {};
   const Graph& body = *node.body;
   std::vector<const Node*> nodes = computing(body);
   // Results of operands that iterations share are widened where the type is narrow.
   std::erase_if(nodes, [](const Node* n) { return n->op == Op::kCopy; });
   if (nodes.size() != 7) return {};
-  std::optional<AttentionAttributes> a = scores_of(body, *nodes[0], *nodes[1]);
-  if (!a) return {};
-  std::array<ValueId, 4> operands{};
-  for (const Node& n : body.nodes) {
-    if (n.op != Op::kOperand) continue;
-    operands.at(static_cast<size_t>(std::get<StateAttributes>(n.attributes).slot)) = n.outputs[0];
-  }
-  const auto [q, k, v, dy] = operands;
+  const std::optional<Expected> e = expected_of(*nodes[0], *nodes[1]);
+  if (!e) return {};
+  const auto [q, k, v, dy] = operands_of(body);
   const Node &dv = *nodes[2], &dp = *nodes[3], &ds = *nodes[4], &dk = *nodes[5], &dq = *nodes[6];
-  const ValueId p = nodes[1]->outputs[0];
-  const bool wired = is_gemm(dv, p, dy) && is_gemm(dp, dy, v) && ds.op == Op::kSoftmaxGrad &&
-                     ds.inputs[0] == dp.outputs[0] && ds.inputs[1] == p &&
-                     is_gemm(dk, ds.outputs[0], q) && is_gemm(dq, ds.outputs[0], k);
+  const ValueId scores = nodes[0]->outputs[0], p = nodes[1]->outputs[0];
+  const bool wired =
+      is_gemm(*nodes[0], e->scores, q, k) && nodes[1]->inputs[0] == scores &&
+      is_gradient_of_b(dv, e->mix, p, dy) && is_gemm(dp, gemm_grad_a(e->mix), dy, v) &&
+      ds.op == Op::kSoftmaxGrad && std::get<RowsAttributes>(ds.attributes) == e->softmax &&
+      ds.inputs[0] == dp.outputs[0] && ds.inputs[1] == p &&
+      is_gradient_of_b(dk, e->scores, q, ds.outputs[0]) &&
+      is_gemm(dq, gemm_grad_a(e->scores), ds.outputs[0], k) &&
+      has_periods(node, e->softmax.period, {true, false, false, true, true, false, false});
   if (!wired) return {};
   const std::array<const Node*, 3> results = {&dq, &dk, &dv};
   for (size_t i = 0; i < results.size(); ++i) {
@@ -114,16 +160,15 @@ std::optional<AttentionAttributes> backward_of(const Graph& graph, const Node& n
     const ValueId result = last.op == Op::kCopy ? last.inputs[0] : body.outputs[i].value;
     if (result != results[i]->outputs[0]) return {};
   }
-  set_samples(*a, graph.type(node.inputs[0]));
-  return a;
+  return whole(graph, node, *e);
 }
 
 // Whether the target has a kernel for it. cuDNN's (its documentation, "Fused attention") are for 16
-// bits and heads of multiples of 8 up to 128 on all GPUs, and of more than one query.
+// bits and heads of multiples of 8 up to 128 on all GPUs, and of more than one query; backward
+// takes a workspace.
 bool has_kernel(Backend backend, const AttentionAttributes& a, DType dtype) {
   if (backend == Backend::kCpu) return true;
-  return size_of(dtype) == 2 && a.time > 1 && a.size % 8 == 0 && a.size <= 128 &&
-         a.samples_a_call > 0;
+  return size_of(dtype) == 2 && a.time > 1 && a.size % 8 == 0 && a.size <= 128;
 }
 
 class AttentionFuser {
@@ -163,8 +208,8 @@ class AttentionFuser {
       const auto id = static_cast<NodeId>(i);
       if (const auto a = forward_of(from_, node(id)); a && takes(id, *a)) forwards_[id] = *a;
       const auto a = backward_of(from_, node(id));
-      if (!a || !takes(id, *a)) continue;
-      const NodeId forward = forward_for(id);
+      if (!a || !takes(id, *a) || a->samples_a_call == 0) continue;
+      const NodeId forward = forward_for(id, *a);
       if (forward >= 0 && gives_narrow(id)) backwards_[id] = {*a, forward};
     }
   }
@@ -175,10 +220,10 @@ class AttentionFuser {
 
   // The forward node that reads the same values as the backward node, in the same region if there
   // is one: backward may have computed it again.
-  NodeId forward_for(NodeId backward) const {
+  NodeId forward_for(NodeId backward, const AttentionAttributes& wanted) const {
     NodeId found = -1;
     for (const auto& [id, attributes] : forwards_) {
-      bool same = true;
+      bool same = attributes == wanted;
       for (size_t k = 0; k < 3; ++k) {
         same = same && same_value(node(id).inputs[k], node(backward).inputs[k]);
       }

@@ -53,7 +53,7 @@ class CudnnPlans : public testing::TestWithParam<Card> {
     // cuDNN wants the driver's library by name: the toolkit's stub bears it, and says no to every
     // call.
     if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
-      dlopen(MEMWALL_CUDA_STUB, RTLD_NOW | RTLD_GLOBAL);
+      dlopen(MEMWALL_DRIVER_STUB, RTLD_NOW | RTLD_GLOBAL);
     }
     fe::cudnn_dlhandle = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
     if (fe::cudnn_dlhandle == nullptr) GTEST_SKIP() << "no cuDNN: " << dlerror();
@@ -65,7 +65,7 @@ class CudnnPlans : public testing::TestWithParam<Card> {
 
   void expect_within_plan(AttentionAttributes a, DType dtype, bool backward) const {
     a.scale = 0.125;
-    a.samples_a_call = device_attention_samples(a);
+    choose_device_calls(a);
     fe::graph::Graph graph;
     graph.set_device_properties(card_);
     graph.set_sm_version(GetParam().capability);
@@ -107,7 +107,8 @@ TEST_P(CudnnPlans, AttentionIsWithinThePlan) {
                                         {.samples = 3, .time = 65, .heads = 3, .size = 32},
                                         {.samples = 1, .time = 129, .heads = 5, .size = 64},
                                         {.samples = 2, .time = 1000, .heads = 6, .size = 64},
-                                        {.samples = 1, .time = 8192, .heads = 8, .size = 128}};
+                                        {.samples = 1, .time = 8192, .heads = 8, .size = 128},
+                                        {.samples = 2, .time = 4096, .heads = 12, .size = 64}};
   for (const AttentionAttributes& shape : shapes) {
     for (bool backward : {false, true}) expect_within_plan(shape, DType::kBF16, backward);
   }

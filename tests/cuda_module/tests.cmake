@@ -16,8 +16,11 @@ if(MEMWALL_CUDA_FOUND)
     target_include_directories(cudnn_plans_test SYSTEM PRIVATE ${CUDNN_FRONTEND_INCLUDE_DIR}
       ${CUDNN_INCLUDE_DIR} ${CUDAToolkit_INCLUDE_DIRS})
     target_compile_options(cudnn_plans_test PRIVATE -O1)
+    add_library(driver_stub SHARED ${suite_folder}/driver_stub.cc)
+    set_target_properties(driver_stub PROPERTIES LINK_OPTIONS LINKER:-soname,libcuda.so.1)
     target_compile_definitions(cudnn_plans_test PRIVATE
-      MEMWALL_CUDA_STUB="${CUDAToolkit_LIBRARY_DIR}/stubs/libcuda.so")
+      MEMWALL_DRIVER_STUB="$<TARGET_FILE:driver_stub>")
+    add_dependencies(cudnn_plans_test driver_stub)
   endif()
 
   # Everything that plans are made for, in a build of its own: about ten minutes on two cores.

@@ -58,6 +58,13 @@ TEST_F(CudaAttention, TheSameBitsUnderStagesPoliciesAndOrders) {
   }
 }
 
+TEST_F(CudaAttention, InGraphs) {
+  const Words fields = {"precision.mode=BF16", stage(3), "data.global_batch_size=8"};
+  const Course expected = train(nccl(2, fields));
+  EXPECT_EQ(train(nccl(2, with(fields, {"run.cuda_graphs=true"}))), expected);
+  EXPECT_EQ(train(staged(2, with(fields, {"run.cuda_graphs=true"}))), expected);
+}
+
 // Forward and backward of every layer and step; a region that is computed again asks again.
 TEST_F(CudaAttention, IsAskedOfCudnn) {
   const Words fields = {"precision.mode=BF16"};

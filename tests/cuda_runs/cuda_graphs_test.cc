@@ -1,5 +1,7 @@
 // Runs with CUDA graphs on imitated GPUs compute the bits of runs without, move what is planned,
 // and ask less of the host.
+#include <chrono>
+
 #include "tests/cuda_runs/cuda_runs.h"
 
 namespace memwall::test {
@@ -57,6 +59,22 @@ TEST_F(CudaGraphs, StagedAtEveryStage) {
   for (int s = 0; s <= 3; ++s) {
     expect_same_bits(staged(2, with(kThreeMicroSteps, {stage(s), "parallel.prefetch_depth=1"})));
   }
+}
+
+// Step 2 is captured. NCCL gives no communicator up while a graph has its calls, which one does
+// that is being captured.
+TEST_F(CudaGraphs, ACallThatFailsWhileItIsCaptured) {
+  train(nccl(2, {stage(2)}), "counted");
+  const auto calls =
+      metrics("counted")[0]["planned"]["traffic"]["reduce_scatter"]["calls"].get<int64_t>();
+  Asked asked = graphs(nccl(2, {stage(2)}));
+  asked.variables["MEMWALL_IMITATED_GPU_REFUSE"] = "ncclReduceScatter:" + std::to_string(calls + 2);
+  const auto start = std::chrono::steady_clock::now();
+  const Outcome outcome = try_train("refused", asked);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  EXPECT_LT(seconds.count(), 15.0);
+  EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
+  EXPECT_NE(outcome.err.find("NCCL: ncclReduceScatter"), std::string::npos) << outcome.err;
 }
 
 TEST_F(CudaGraphs, FourRanks) {

@@ -7,6 +7,7 @@
 #include "runtime/graph/rewrite.h"
 #include "runtime/model/gpt2.h"
 #include "runtime/passes/evict.h"
+#include "runtime/passes/fuse_attention.h"
 #include "runtime/passes/vjp.h"
 
 namespace memwall {
@@ -57,6 +58,13 @@ Graph training_graph(int64_t alignment = kUnitAlignment) {
   }
   graph.outputs.push_back({step.loss, 103});
   return graph;
+}
+
+constexpr int kAlphaField = 13;  // of GemmAttributes
+
+// What stands for attention's chunked node where it is fused.
+Op node_op(const Node& node) {
+  return node.phase == Phase::kForward ? Op::kAttention : Op::kAttentionGrad;
 }
 
 int64_t count(const Graph& graph, Op op) {
@@ -201,6 +209,49 @@ TEST(Checkpointing, RefusesPatternsThatKeepNothing) {
   }
   for (const char* pattern : {"block0/attn/qkv", "*/attention", "block1/*"}) {
     EXPECT_NO_THROW(evicted_by(policy(pattern), graph)) << pattern;
+  }
+}
+
+// Each attribute of each inner step, one by one.
+TEST(FusedAttention, StandsForThatBodyAlone) {
+  const Graph live = without_dead_code(training_graph());
+  ASSERT_EQ(count(fuse_attention(live, Backend::kCpu), Op::kAttention), 2);
+  ASSERT_EQ(count(fuse_attention(live, Backend::kCpu), Op::kAttentionGrad), 2);
+  const auto expect_left = [&](size_t node, const std::string& what,
+                               const std::function<void(Node&)>& change) {
+    Graph other = live;
+    const Op op = node_op(live.nodes[node]);
+    change(other.nodes[node]);
+    EXPECT_EQ(count(fuse_attention(other, Backend::kCpu), op), 1) << what;
+  };
+  for (size_t n = 0; n < live.nodes.size(); ++n) {
+    const Node& node = live.nodes[n];
+    if (node.op != Op::kChunked || !node.name.starts_with("block1/attn/attention")) continue;
+    for (size_t k = 0; k < node.periods.size(); ++k) {
+      expect_left(n, node.name + " period " + std::to_string(k),
+                  [&](Node& changed) { changed.periods[k] = 2; });
+    }
+    for (size_t i = 0; i < node.body->nodes.size(); ++i) {
+      for (int field = 0; field < 20; ++field) {
+        int seen = 0;
+        Graph body = *node.body;
+        std::visit(
+            [&](auto& attributes) {
+              attributes.fields([&](const char*, auto& value) {
+                if (seen++ == field) value += 1;
+              });
+            },
+            body.nodes[i].attributes);
+        const Node& inner = node.body->nodes[i];
+        if (field >= seen || inner.op == Op::kOperand) break;
+        // Another scale is another attention: forward it is fused, with a backward that differs.
+        const bool forward_scale =
+            inner.name == "scores" && field == kAlphaField && node.phase == Phase::kForward;
+        if (forward_scale) continue;
+        expect_left(n, node.name + '/' + inner.name + " field " + std::to_string(field),
+                    [&](Node& changed) { changed.body = std::make_shared<const Graph>(body); });
+      }
+    }
   }
 }
 

@@ -80,6 +80,19 @@ ncclResult_t check(const Part& part, const ncclComm& communicator, const StreamP
   return ncclSuccess;
 }
 
+// NCCL orders its own kernels by events of its own, which leaves nodes in a graph (its
+// NCCL_GRAPH_MIXING_SUPPORT).
+void note_in_capture(const StreamPtr& stream) {
+  if (stream->capture == nullptr) return;
+  static cudaEvent_t own = [] {
+    auto made = std::make_unique<Event>();
+    const auto event = reinterpret_cast<cudaEvent_t>(made.get());
+    process().events[made.get()] = std::move(made);
+    return event;
+  }();
+  process().record_at_launch(own, stream);
+}
+
 ncclResult_t call(const char* name, ncclComm_t handle, cudaStream_t stream_handle, Part part) {
   return nccl_api(name, [&](Lock&) {
     const CommunicatorPtr communicator = find_communicator(handle);
@@ -100,6 +113,7 @@ ncclResult_t call(const char* name, ncclComm_t handle, cudaStream_t stream_handl
     // The work is in the stream when the call has ended, and not before.
     return begin(*communicator, [communicator, stream, part] {
       issue(communicator, stream, {part});
+      note_in_capture(stream);
       return ncclSuccess;
     });
   });
@@ -275,6 +289,7 @@ ncclResult_t ncclGroupEnd() {
     for (const Pending& pending : group.pending) {
       const ncclResult_t begun = begin(*pending.communicator, [pending] {
         issue(pending.communicator, pending.stream, pending.parts);
+        note_in_capture(pending.stream);
         return ncclSuccess;
       });
       if (begun != ncclSuccess) result = begun;

@@ -1,5 +1,6 @@
 #include "runtime/exec/gpu/cuda_device.h"
 
+#include <nccl.h>
 #include <nvtx3/nvToolsExt.h>
 
 #include <string>
@@ -38,14 +39,16 @@ DeviceInfo describe(int index) {
   std::array<char, 32> address{};
   check_cuda(cudaDeviceGetPCIBusId(address.data(), static_cast<int>(address.size()), index),
              "cudaDeviceGetPCIBusId");
-  int driver = 0, runtime = 0;
+  int driver = 0, runtime = 0, nccl = 0;
+  ncclGetVersion(&nccl);
   check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
   return {.name = properties.name,
           .capability = std::to_string(properties.major) + "." + std::to_string(properties.minor),
           .target = target_of(properties.major, properties.minor),
           .versions = "CUDA driver " + version_text(driver) + ", runtime " + version_text(runtime) +
-                      ", cuBLASLt " + std::to_string(cublasLtGetVersion()),
+                      ", cuBLASLt " + std::to_string(cublasLtGetVersion()) + ", NCCL " +
+                      std::to_string(nccl),
           .address = address.data(),
           .index = index,
           .bytes = static_cast<int64_t>(properties.totalGlobalMem)};

@@ -79,8 +79,7 @@ void CudaGraphs::find_times(Captured& captured) const {
     cudaEvent_t event = nullptr;
     check_cuda(cudaGraphEventRecordNodeGetEvent(node, &event), "cudaGraphEventRecordNodeGetEvent");
     const auto place = places.find(event);
-    check(place != places.end(), "a captured event that is no mark");
-    captured.times[place->second] = node;
+    if (place != places.end()) captured.times[place->second] = node;  // else NCCL's own
   }
   const bool complete = std::all_of(captured.times.begin(), captured.times.end(),
                                     [](auto* n) { return n != nullptr; });
@@ -145,6 +144,7 @@ void CudaGraphs::forget(Graph graph) {
 }
 
 void CudaGraphs::forget_all() {
+  abandon_capture();
   for (const auto& [number, captured] : captured_) destroy(captured);
   captured_.clear();
 }

@@ -59,7 +59,10 @@ class CudaModule final : public GpuModule {
     context.products->take(context.blas, keys_of(context, work), choice);
   }
 
-  std::string refusal_of_attention() const override { return cuda::refusal_of_attention(); }
+  AttentionSupport attention_support(Device& device) const override {
+    auto found = version_of_attention(*static_cast<Context*>(device.context()));
+    return {std::move(found.version), std::move(found.refusal)};
+  }
 
   void prepare_attention(Device& device, const std::vector<AttentionWork>& work) const override {
     const auto& context = *static_cast<Context*>(device.context());

@@ -22,6 +22,10 @@ struct GemmWork {
   Epilogue epilogue = Epilogue::kNone;
 };
 
+struct AttentionSupport {
+  std::string version, refusal;  // one of them is ""
+};
+
 // A kAttention or kAttentionGrad step.
 struct AttentionWork {
   AttentionAttributes attributes;
@@ -58,8 +62,9 @@ class GpuModule {
   // Throws an Error where it cannot.
   virtual void take_products(Device& device, const std::vector<GemmWork>& work,
                              const std::string& choice) const = 0;
-  // Why attention cannot be one op here (passes/fuse_attention.h); "" where it can.
-  virtual std::string refusal_of_attention() const = 0;
+  // Opens the library of attention as one op (passes/fuse_attention.h): its version, or why it
+  // cannot be used on this GPU.
+  virtual AttentionSupport attention_support(Device& device) const = 0;
   // Readies these steps. Throws an Error where the library wants more workspace than is planned.
   virtual void prepare_attention(Device& device, const std::vector<AttentionWork>& work) const = 0;
   // Collectives over NCCL between the GPUs of the job's ranks; collective. `host` bootstraps it,

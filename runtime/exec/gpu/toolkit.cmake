@@ -41,7 +41,15 @@ if(NOT MEMWALL_CUDA STREQUAL "OFF")
     find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h
       HINTS ${PROJECT_BINARY_DIR}/cudnn_frontend/include)
     if(CUDNN_INCLUDE_DIR AND CUDNN_FRONTEND_INCLUDE_DIR)
-      set(MEMWALL_CUDNN_FOUND TRUE)
+      file(STRINGS ${CUDNN_FRONTEND_INCLUDE_DIR}/cudnn_frontend_version.h version_lines
+        REGEX "define CUDNN_FRONTEND_(MAJOR|MINOR)_VERSION")
+      string(REGEX REPLACE "[^0-9]*MAJOR_VERSION ([0-9]+).*MINOR_VERSION ([0-9]+).*" "\\1.\\2"
+        CUDNN_FRONTEND_VERSION "${version_lines}")
+      if(CUDNN_FRONTEND_VERSION VERSION_LESS 1.14)
+        message(STATUS "cuDNN's front end ${CUDNN_FRONTEND_VERSION} is too old: 1.14 or newer")
+      else()
+        set(MEMWALL_CUDNN_FOUND TRUE)
+      endif()
     endif()
   endif()
   if(NOT MEMWALL_CUDA_FOUND AND MEMWALL_CUDA STREQUAL "ON")

@@ -14,8 +14,11 @@ struct Context;
 class AttentionLibrary;  // cudnn/attention.cc; no_cudnn/attention.cc
 std::shared_ptr<AttentionLibrary> make_attention_library();
 
-// Why there can be none; "" where there can.
-std::string refusal_of_attention();
+// The library's version, or why it cannot be used.
+struct AttentionVersion {
+  std::string version, refusal;
+};
+AttentionVersion version_of_attention(const Context& context);
 // Readies a kAttention or, `backward`, a kAttentionGrad step. Throws an Error where the library wants
 // more workspace than is planned.
 void prepare_attention(const Context& context, const AttentionAttributes& attributes, DType dtype,

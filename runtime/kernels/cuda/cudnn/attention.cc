@@ -7,6 +7,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "runtime/base/workspace.h"
 #include "runtime/kernels/cuda/attention_library.h"
 #include "runtime/kernels/cuda/context.h"
 #include "runtime/kernels/cuda/cudnn/attention_graph.h"
@@ -59,6 +60,7 @@ class AttentionLibrary {
  public:
   AttentionLibrary() = default;
   ~AttentionLibrary() {
+    graphs_.clear();
     if (cudnn_ != nullptr) fe::detail::destroy_handle(cudnn_);
   }
   AttentionLibrary(const AttentionLibrary&) = delete;
@@ -74,20 +76,24 @@ class AttentionLibrary {
 
   const fe::graph::Graph& graph(const Context& context, const AttentionKey& key,
                                 int64_t workspace_bytes) {
+    auto& found = graphs_[key];
+    if (!found) found = build(context, key, workspace_bytes);
+    return *found;
+  }
+
+  std::unique_ptr<fe::graph::Graph> build(const Context& context, const AttentionKey& key,
+                                          int64_t workspace_bytes) {
     if (cudnn_ == nullptr) {
-      check(refusal_of_attention().empty(), "a plan with attention where cuDNN is missing");
+      check(open_cudnn().empty(), "a plan with attention where cuDNN is missing");
       check_status(fe::detail::create_handle(&cudnn_), "cudnnCreate");
       check_status(fe::detail::set_stream(cudnn_, context.stream), "cudnnSetStream");
     }
-    auto& found = graphs_[key];
-    if (!found) {
-      auto fresh = std::make_unique<fe::graph::Graph>();
-      describe(*fresh, key);
-      check_cudnn(fresh->build(cudnn_, {fe::HeurMode_t::A}), "build of attention");
-      check_workspace(*fresh, workspace_bytes);
-      found = std::move(fresh);
-    }
-    return *found;
+    auto graph = std::make_unique<fe::graph::Graph>();
+    describe(*graph, key);
+    check_cudnn(graph->build(cudnn_, {fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}),
+                "build of attention");
+    check_workspace(*graph, workspace_bytes);
+    return graph;
   }
 
  private:
@@ -105,8 +111,22 @@ std::shared_ptr<AttentionLibrary> make_attention_library() {
   return std::make_shared<AttentionLibrary>();
 }
 
-std::string refusal_of_attention() {
-  return open_cudnn();
+AttentionVersion version_of_attention(const Context& context) {
+  std::string refusal = open_cudnn();
+  if (!refusal.empty()) return {"", refusal};
+  try {
+    // What it lacks, such as NVRTC or kernels for this GPU, shows when it compiles.
+    AttentionAttributes smallest{.samples = 1, .time = 64, .heads = 1, .size = 64, .scale = 0.125};
+    choose_device_calls(smallest);
+    for (bool backward : {false, true}) {
+      context.attentions->build(context, key_of(smallest, DType::kBF16, backward),
+                                device_attention_grad_workspace_bytes(smallest));
+    }
+    return {"cuDNN " + std::to_string(fe::detail::get_backend_version()), ""};
+  } catch (const std::exception& error) {
+    refusal = error.what();
+    return {"", refusal.substr(0, refusal.find('\n'))};
+  }
 }
 
 void prepare_attention(const Context& context, const AttentionAttributes& attributes, DType dtype,
@@ -119,22 +139,29 @@ void prepare_attention(const Context& context, const AttentionAttributes& attrib
 namespace memwall::launchers {
 namespace {
 
-// Sample by sample, or so many at once as the plan says; operands by uid.
+// As many samples and heads a call as the plan says; operands by uid.
 void start(const KernelCall& call, bool backward,
            const std::vector<std::pair<cuda::AttentionUid, const Tensor*>>& operands) {
   const auto& a = std::get<AttentionAttributes>(call.attributes);
   const cuda::Context& context = cuda::context_of(call);
   const cuda::AttentionKey key = cuda::key_of(a, call.inputs[0].dtype, backward);
-  for (int64_t first = 0; first < a.samples; first += key.samples) {
-    cuda::Pointers pointers;
-    for (const auto& [uid, tensor] : operands) {
-      const int64_t offset = first * (tensor->elements() / a.samples) * size_of(tensor->dtype);
-      std::byte* const at = tensor->as<std::byte>() + offset;
-      check(reinterpret_cast<uintptr_t>(at) % cuda::kTensorAlignment == 0,
-            "attention: an operand is less aligned than cuDNN needs");
-      pointers[uid] = at;
+  // Where a call's part of an operand begins, in elements.
+  const auto offset_of = [&](cuda::AttentionUid uid, int64_t sample, int64_t head) {
+    if (uid == cuda::kStatistics) return (sample * a.heads + head) * a.time;
+    return (sample * a.time * a.heads + head) * a.size;
+  };
+  for (int64_t sample = 0; sample < a.samples; sample += key.samples) {
+    for (int64_t head = 0; head < a.heads; head += key.heads) {
+      cuda::Pointers pointers;
+      for (const auto& [uid, tensor] : operands) {
+        std::byte* const at =
+            tensor->as<std::byte>() + offset_of(uid, sample, head) * size_of(tensor->dtype);
+        check(reinterpret_cast<uintptr_t>(at) % cuda::kTensorAlignment == 0,
+              "attention: an operand is less aligned than cuDNN needs");
+        pointers[uid] = at;
+      }
+      context.attentions->start(context, key, pointers, call.workspace);
     }
-    context.attentions->start(context, key, pointers, call.workspace);
   }
 }
 

@@ -18,7 +18,7 @@ void describe(fe::graph::Tensor_attributes& tensor, const AttentionKey& key, Att
         .set_stride({key.heads * key.time, key.time, 1, 1})
         .set_data_type(fe::DataType_t::FLOAT);
   } else {
-    const int64_t row = key.heads * key.size;
+    const int64_t row = key.row_elements;
     tensor.set_dim({key.samples, key.heads, key.time, key.size})
         .set_stride({key.time * row, key.size, row, 1});
   }
@@ -74,8 +74,14 @@ void add_backward(fe::graph::Graph& graph, const AttentionKey& key) {
 
 AttentionKey key_of(const AttentionAttributes& a, DType dtype, bool backward) {
   check(size_of(dtype) == 2, "cuDNN's attention is of 16 bits");
-  return {backward, dtype,  backward ? a.samples_a_call : a.samples, a.time, a.heads,
-          a.size,   a.scale};
+  return {.backward = backward,
+          .dtype = dtype,
+          .samples = backward ? a.samples_a_call : a.samples,
+          .time = a.time,
+          .heads = backward ? a.heads_a_call : a.heads,
+          .size = a.size,
+          .row_elements = a.heads * a.size,
+          .scale = a.scale};
 }
 
 void check_cudnn(fe::error_t error, const char* call) {

@@ -21,6 +21,7 @@ struct AttentionKey {
   bool backward;
   DType dtype;
   int64_t samples, time, heads, size;  // of a call
+  int64_t row_elements;                // from one query to the next
   double scale;
   auto operator<=>(const AttentionKey&) const = default;
 };

@@ -5,18 +5,20 @@
 
 namespace memwall::cuda {
 
+constexpr const char* kRefusal = "this build has no cuDNN";
+
 class AttentionLibrary {};
 
 std::shared_ptr<AttentionLibrary> make_attention_library() {
   return nullptr;
 }
 
-std::string refusal_of_attention() {
-  return "this build has no cuDNN";
+AttentionVersion version_of_attention(const Context&) {
+  return {"", kRefusal};
 }
 
 void prepare_attention(const Context&, const AttentionAttributes&, DType, bool, int64_t) {
-  throw InternalError(refusal_of_attention());
+  throw InternalError(kRefusal);
 }
 
 }  // namespace memwall::cuda
@@ -24,10 +26,10 @@ void prepare_attention(const Context&, const AttentionAttributes&, DType, bool, 
 namespace memwall::launchers {
 
 void attention(const KernelCall&) {
-  throw InternalError(cuda::refusal_of_attention());
+  throw InternalError(cuda::kRefusal);
 }
 void attention_grad(const KernelCall&) {
-  throw InternalError(cuda::refusal_of_attention());
+  throw InternalError(cuda::kRefusal);
 }
 
 }  // namespace memwall::launchers
