@@ -34,7 +34,8 @@ TEST_F(CudaProducts, AreThoseThatRank0Chooses) {
   for (const int gpus : {1, 2}) {
     for (const Words& fields :
          {Words{stage(3), "optimizer.kind=ADAHESSIAN"},
-          Words{stage(0), "precision.mode=BF16", "activation_checkpointing.policy=BLOCK"}}) {
+          Words{stage(0), "precision.mode=BF16", "activation_checkpointing.policy=BLOCK",
+                "model.hidden_size=64"}}) {
       const auto asked = gpus == 1 ? staged(2, fields) : nccl(2, fields);
       const Course ordinary = train(asked), halves = train(in_halves(asked));
       ASSERT_NE(ordinary, halves);  // so that a rank that chose by itself would show

@@ -380,7 +380,16 @@ TEST(ImitatedGemm, RefusesAnEpiloguesMissingOrMisplacedOperand) {
   EXPECT_EQ(with(bias, nullptr), CUBLAS_STATUS_INVALID_VALUE);
   EXPECT_EQ(with(bias + 4, aux), CUBLAS_STATUS_INVALID_VALUE);
   EXPECT_EQ(with(bias, aux + 4), CUBLAS_STATUS_INVALID_VALUE);
-  EXPECT_EQ(with(bias, product.d.get()), CUBLAS_STATUS_INVALID_VALUE);
+  // Rows of 40, as D has them: aux would lie inside D's allocation, on D itself.
+  product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int64_t{40});
+  product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<void*>(aux));
+  product.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(bias));
+  const cublasLtMatmulAlgo_t narrower = product.algorithm();
+  EXPECT_BLAS(product.run(&narrower));
+  product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<void*>(product.d.get()));
+  EXPECT_EQ(product.run(&narrower), CUBLAS_STATUS_INVALID_VALUE);
+  product.stream.synchronize();
+  product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int64_t{48});
   // Another epilogue is another product.
   product.set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
   EXPECT_EQ(with(bias, aux), CUBLAS_STATUS_INVALID_VALUE);
