@@ -5,7 +5,6 @@
 #include <set>
 #include <utility>
 
-#include "runtime/base/gemm_panels.h"
 #include "runtime/graph/rewrite.h"
 #include "runtime/passes/fuse_attention.h"
 
@@ -115,18 +114,18 @@ class Selector {
   }
 
   // The attributes of the product whose result is `c`, if cuBLASLt can go on with its sums: whole
-  // rows of one type that it has epilogues for, which nothing but `reader` reads.
+  // rows of one type that it has epilogues for, which nothing but `reader` reads. (That it adds to
+  // nothing is may_fuse's to see.)
   std::optional<GemmAttributes> open_product(ValueId c, NodeId reader) const {
     const Node& gemm = node(producer(c));
-    if (gemm.op != Op::kGemm || gemm.tangent || !gemm.addends.empty() ||
-        returned_[static_cast<size_t>(c)] ||
+    if (gemm.op != Op::kGemm || gemm.tangent || returned_[static_cast<size_t>(c)] ||
         readers_[static_cast<size_t>(c)] != std::vector<NodeId>{reader}) {
       return {};
     }
     const DType type = dtype(c);
     const bool has_epilogues = type == DType::kF16 || type == DType::kBF16 || type == DType::kF32;
     const auto& g = std::get<GemmAttributes>(gemm.attributes);
-    const bool whole_rows = g.c.row == g.n && g.c.column == 1 && !has_transposed_result(g) &&
+    const bool whole_rows = g.c.row == g.n && g.c.column == 1 &&
                             (g.batch == 1 || g.c.batch == g.m * g.n) &&
                             from_.type(c).shape.elements() == g.batch * g.m * g.n;
     if (!has_epilogues || !whole_rows || g.limit != GemmLimit::kNone ||

@@ -54,6 +54,31 @@ TEST_F(CudaOptions, AdaHessian) {
   expect_as_on_cpus({"optimizer.kind=ADAHESSIAN", "optimizer.adahessian.update_every=2"}, 1e-6);
 }
 
+// Which products go on with a bias or GELU depends on the GPU; what they compute does not, to
+// rounding.
+TEST_F(CudaOptions, EpiloguesOfEachGpu) {
+  for (const std::string precision : {"precision.mode=BF16", "precision.mode=FP32"}) {
+    const double tolerance = precision.ends_with("BF16") ? 1e-3 : 1e-6;
+    const Words fields = {precision, "run.eval_every=2"};
+    const Course expected = train(cpu(2, fields));
+    Course newest;
+    for (const std::string arch : {"80", "90", "100"}) {
+      Asked asked = nccl(2, with(fields, {stage(2)}));
+      asked.variables["MEMWALL_IMITATED_GPU_ARCH"] = arch;
+      const Course course = train(asked);
+      expect_near(course, expected, tolerance);
+      if (arch == "100") {
+        EXPECT_EQ(course, newest);
+      }
+      newest = course;
+    }
+    // GELU computed again from a sum that was kept.
+    const Words kept = {"activation_checkpointing.policy=SELECTIVE",
+                        "activation_checkpointing.keep=*/fc1.bias"};
+    expect_near(train(nccl(2, with(fields, kept))), expected, tolerance);
+  }
+}
+
 // The GPU forgets marks of which there are more than 32,768 younger ones.
 TEST_F(CudaOptions, AStepOfVeryManyPieces) {
   const Words fields = {"data.global_batch_size=400", "data.micro_batch_size=1", "run.steps=1",
