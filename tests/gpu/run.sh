@@ -6,7 +6,7 @@
 #   tests     every gpu_*_test, and every test_kernels_* with the GPU's kernels
 #   train     the quickstart's model on the GPU beside the CPU in FP32 and FP16; stages 0 to 3 on
 #             several ranks that share the GPU, bit for bit, and planned against measured; CUDA graphs
-#             against none, bit for bit
+#             against none, bit for bit; with two or more GPUs also over NCCL
 #   sanitize  compute-sanitizer's memcheck and racecheck on a tiny model
 #   bench     GPT-2 of 124M and 1558M parameters beside tests/gpu/torch_gpt2.py
 #
@@ -20,6 +20,7 @@ set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
 device=${MEMWALL_GPU_DEVICE:-CUDA}
+gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
 deadline=$((SECONDS + ${MEMWALL_GPU_SECONDS:-520}))
 work=$(mktemp -d)
 logs=$work/logs
@@ -236,27 +237,28 @@ stage_train() {
 # fell by: traffic and arena as planned; losses and gradient norms bit for
 # bit, between all with one micro-step a step, else between 0 and 1 and between 2 and 3.
 train_stages() {  # CONFIG STEPS
-  local config=$1 steps=$2 ranks stage mode micro precision name folders kind
-  local transport=(communication.transport=STAGED)
-  local kinds=("2 FP32 1" "4 FP32 1" "4 FP32 2" "2 BF16 1")  # ranks, precision, micro-steps
-  if [[ $device == CPU ]]; then transport=() kinds=("2 FP32 1" "4 FP32 2" "2 FP16 1"); fi
+  local config=$1 steps=$2 ranks stage mode micro over precision name folders kind
+  # Ranks, precision, micro-steps, transport.
+  local kinds=("2 FP32 1 STAGED" "4 FP32 1 STAGED" "4 FP32 2 STAGED" "2 BF16 1 STAGED")
+  if ((gpus > 1)); then kinds+=("2 FP32 2 NCCL" "$gpus FP32 1 NCCL" "$gpus BF16 1 NCCL"); fi
+  if [[ $device == CPU ]]; then kinds=("2 FP32 1 AUTO" "4 FP32 2 AUTO" "2 FP16 1 AUTO"); fi
   for kind in "${kinds[@]}"; do
-    read -r ranks mode micro <<<"$kind"
+    read -r ranks mode micro over <<<"$kind"
     mapfile -t precision < <(precision_settings "$mode" 1024)
     folders=()
     for stage in 0 1 2 3; do
-      name=stage$stage-np$ranks-$mode-micro$micro
+      name=stage$stage-np$ranks-$mode-micro$micro-$over
       folders+=("$work/$name")
       start "$name" memwall_train "$name" "$ranks" 60 "$config" run.steps="$steps" run.device="$device" \
         "${precision[@]}" parallel.zero_stage=$stage data.micro_batch_size=2 \
-        data.global_batch_size=$((2 * ranks * micro)) run.peak_flops=1e12 "${transport[@]}"
+        data.global_batch_size=$((2 * ranks * micro)) run.peak_flops=1e12 communication.transport="$over"
       join "$name"
     done
     for stage in 0 1 2 3; do
-      name=stage$stage-np$ranks-$mode-micro$micro
+      name=stage$stage-np$ranks-$mode-micro$micro-$over
       join "$name" || report "$name" "$logs/$name.log" $? ""
     done
-    name="np$ranks $mode micro$micro"
+    name="np$ranks $mode micro$micro $over"
     if ((micro == 1)); then
       verdict "$name stages equal" equal "${folders[@]}"
     else
@@ -267,23 +269,26 @@ train_stages() {  # CONFIG STEPS
   done
 }
 
-# With CUDA graphs and without: alone and on two ranks that share the GPU, several micro-steps; losses
-# and gradient norms bit for bit, traffic and arena as planned.
+# With CUDA graphs and without: alone, on two ranks that share the GPU, and over NCCL where there are
+# more; several micro-steps; losses and gradient norms bit for bit, traffic and arena as planned.
 train_graphs() {  # CONFIG STEPS
-  local config=$1 steps=$2 ranks graphs name folders transport
-  for ranks in 1 2; do
-    folders=() transport=()
-    if ((ranks > 1)); then transport=(communication.transport=STAGED); fi
+  local config=$1 steps=$2 ranks over kind graphs name folders
+  local kinds=("1 AUTO" "2 STAGED")
+  if ((gpus > 1)); then kinds+=("$gpus NCCL"); fi
+  for kind in "${kinds[@]}"; do
+    read -r ranks over <<<"$kind"
+    folders=()
     for graphs in false true; do
-      name=graphs-$graphs-np$ranks
+      name=graphs-$graphs-np$ranks-$over
       folders+=("$work/$name")
       start "$name" memwall_train "$name" $((ranks > 1 ? ranks : 0)) 60 "$config" run.steps="$steps" \
         run.device="$device" parallel.zero_stage=2 data.micro_batch_size=2 \
-        data.global_batch_size=$((6 * ranks)) run.peak_flops=1e12 run.cuda_graphs=$graphs "${transport[@]}"
+        data.global_batch_size=$((6 * ranks)) run.peak_flops=1e12 run.cuda_graphs=$graphs \
+        communication.transport="$over"
       join "$name" || report "$name" "$logs/$name.log" $? ""
     done
-    verdict "np$ranks graphs equal" equal "${folders[@]}"
-    verdict "np$ranks graphs as planned" plan "${folders[@]}"
+    verdict "np$ranks $over graphs equal" equal "${folders[@]}"
+    verdict "np$ranks $over graphs as planned" plan "${folders[@]}"
   done
 }
 
