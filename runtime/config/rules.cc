@@ -106,6 +106,9 @@ bool has_no_fp32_products_on_gpus(const config::Config& c) {
 bool has_no_fused_attention(const config::Config& c) {
   return !could_fuse_attention(c) || c.run().device() == config::Run::CPU;
 }
+bool has_no_epilogues(const config::Config& c) {
+  return c.precision().mode() == config::Precision::FP64 || c.run().device() == config::Run::CPU;
+}
 bool is_not_on_gpus(const config::Config& c) {
   return c.run().device() != config::Run::CUDA;
 }
@@ -141,7 +144,7 @@ constexpr std::string_view kAdaHessianOnly = "with an optimizer.kind other than 
 constexpr std::string_view kSelectiveOnly =
     "with an activation_checkpointing.policy other than SELECTIVE";
 constexpr std::string_view kFp16Only = "with a precision.mode other than FP16";
-constexpr std::array<NoEffect, 27> kNoEffects = {{
+constexpr std::array<NoEffect, 28> kNoEffects = {{
     {"model.init_seed", "with model.init_from", starts_from_a_folder},
     {"data.validation_tokens", "with data.text", reads_text},
     {"data.validation_fraction", "with data.validation_tokens", has_validation_files},
@@ -171,6 +174,8 @@ constexpr std::array<NoEffect, 27> kNoEffects = {{
     {"run.fused_attention", "but on a GPU, in FP16 or BF16 and with model.dropout 0",
      has_no_fused_attention},
     {"run.cuda_graphs", "but with run.device CUDA", is_not_on_gpus},
+    {"run.product_epilogues", "but on a GPU and with another precision.mode than FP64",
+     has_no_epilogues},
 }};
 
 }  // namespace

@@ -94,6 +94,7 @@ const std::map<std::string, std::string>& other_values() {
       {"run.peak_flops", "1e12"},
       {"run.trace_steps", "2-3"},
       {"run.fused_attention", "false"},
+      {"run.product_epilogues", "false"},
       {"run.cuda_graphs", "true"},
   };
   return values;

@@ -192,6 +192,18 @@ TEST_F(Rules, RefuseFusedAttentionWhereThereIsNone) {
   }
 }
 
+TEST_F(Rules, RefuseEpiloguesWhereThereAreNone) {
+  const std::string asked = "run.product_epilogues=false";
+  EXPECT_EQ(error_of_set({asked}), "");
+  EXPECT_EQ(error_of_set({asked, "run.device=CUDA", "precision.mode=BF16"}), "");
+  for (const std::string& other :
+       {std::string("run.device=CPU"), std::string("precision.mode=FP64")}) {
+    EXPECT_EQ(error_of_set({asked, other}),
+              "--set run.product_epilogues=false: has no effect but on a GPU and with another "
+              "precision.mode than FP64 (allowed: leave it out)");
+  }
+}
+
 TEST_F(Rules, RefuseSymmetricWindowsWithoutGpus) {
   const std::string asked = "communication.symmetric_windows=true";
   EXPECT_EQ(error_of_set({asked, "run.device=CUDA"}), "");

@@ -72,6 +72,7 @@ TEST_F(CudaOptions, EpiloguesOfEachGpu) {
       }
       newest = course;
     }
+    expect_near(train(nccl(2, with(fields, {"run.product_epilogues=false"}))), expected, tolerance);
     // GELU computed again from a sum that was kept.
     const Words kept = {"activation_checkpointing.policy=SELECTIVE",
                         "activation_checkpointing.keep=*/fc1.bias"};
