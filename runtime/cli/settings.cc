@@ -193,7 +193,9 @@ CompileSettings compile_settings(const config::Config& c, const Hosting& hosting
                          : choose_fabric(fabric_request(c.communication()), hosting);
   if (on_gpu(c)) {
     out.target = hosting.gpu_target;
-    if (!c.run().product_epilogues()) out.epilogues = ProductEpilogues{};
+    if (c.run().has_product_epilogues() && !c.run().product_epilogues()) {
+      out.epilogues = ProductEpilogues{};
+    }
     out.fuses_attention = !c.run().has_fused_attention() || c.run().fused_attention();
     refuse_windows_without_nccl(c.communication(), out.fabric, ranks);
   }

@@ -85,7 +85,6 @@ void complete_distribution(config::Parallel& parallel, config::Communication& co
   if (!communication.has_algorithm()) {
     communication.set_algorithm(config::Communication::Collective::AUTO);
   }
-  if (!communication.has_symmetric_windows()) communication.set_symmetric_windows(false);
   if (!communication.has_timeout_seconds()) communication.set_timeout_seconds(600.0);
 }
 
@@ -93,7 +92,6 @@ void complete_run(config::Run& run) {
   if (!run.has_name()) run.set_name("run");
   if (!run.has_seed()) run.set_seed(1);
   if (!run.has_log_every()) run.set_log_every(10);
-  if (!run.has_product_epilogues()) run.set_product_epilogues(true);
   if (!run.has_eval_every()) run.set_eval_every(0);
   if (!run.has_save_every()) run.set_save_every(0);
   if (!run.has_keep_checkpoints()) run.set_keep_checkpoints(2);

@@ -107,7 +107,7 @@ bool has_no_fused_attention(const config::Config& c) {
   return !could_fuse_attention(c) || c.run().device() == config::Run::CPU;
 }
 bool has_no_epilogues(const config::Config& c) {
-  return c.precision().mode() == config::Precision::FP64 || c.run().device() == config::Run::CPU;
+  return c.precision().mode() == config::Precision::FP64 || c.run().device() != config::Run::CUDA;
 }
 bool is_not_on_gpus(const config::Config& c) {
   return c.run().device() != config::Run::CUDA;
@@ -174,7 +174,7 @@ constexpr std::array<NoEffect, 28> kNoEffects = {{
     {"run.fused_attention", "but on a GPU, in FP16 or BF16 and with model.dropout 0",
      has_no_fused_attention},
     {"run.cuda_graphs", "but with run.device CUDA", is_not_on_gpus},
-    {"run.product_epilogues", "but on a GPU and with another precision.mode than FP64",
+    {"run.product_epilogues", "but with run.device CUDA and a precision.mode other than FP64",
      has_no_epilogues},
 }};
 

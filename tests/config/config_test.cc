@@ -276,7 +276,7 @@ TEST_F(ConfigTest, ResumeRefusesEveryOtherChangeByName) {
 
 TEST_F(ConfigTest, ListsEveryField) {
   const std::vector<std::string> fields = all_fields();
-  EXPECT_EQ(fields.size(), 63u);
+  EXPECT_EQ(fields.size(), 66u);
   EXPECT_EQ(fields.front(), "model.family");
   EXPECT_EQ(std::count(fields.begin(), fields.end(), "optimizer.adahessian.probes"), 1);
 }

@@ -91,6 +91,10 @@ class CudnnPlans : public testing::TestWithParam<Card> {
 
   std::shared_ptr<fe::DeviceProperties> card_;
 };
+void PrintTo(const Card& card, std::ostream* out) {
+  *out << card.name;
+}
+
 INSTANTIATE_TEST_SUITE_P(Cards, CudnnPlans, testing::ValuesIn(kCards), [](const auto& instance) {
   return "sm_" + std::to_string(instance.param.capability);
 });

@@ -17,7 +17,8 @@ if(MEMWALL_CUDA_FOUND)
       ${CUDNN_INCLUDE_DIR} ${CUDAToolkit_INCLUDE_DIRS})
     target_compile_options(cudnn_plans_test PRIVATE -O1)
     add_library(driver_stub SHARED ${suite_folder}/driver_stub.cc)
-    set_target_properties(driver_stub PROPERTIES LINK_OPTIONS LINKER:-soname,libcuda.so.1)
+    set_target_properties(driver_stub PROPERTIES PREFIX "" OUTPUT_NAME libcuda SUFFIX .so.1
+      LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/driver_stub)
     target_compile_definitions(cudnn_plans_test PRIVATE
       MEMWALL_DRIVER_STUB="$<TARGET_FILE:driver_stub>")
     add_dependencies(cudnn_plans_test driver_stub)

@@ -19,8 +19,8 @@ struct AttentionVersion {
   std::string version, refusal;
 };
 AttentionVersion version_of_attention(const Context& context);
-// Readies a kAttention or, `backward`, a kAttentionGrad step. Throws an Error where the library wants
-// more workspace than is planned.
+// Readies a kAttention or, `backward`, a kAttentionGrad step. Throws an Error where the library
+// wants more workspace than is planned.
 void prepare_attention(const Context& context, const AttentionAttributes& attributes, DType dtype,
                        bool backward, int64_t workspace_bytes);
 
