@@ -45,6 +45,18 @@ TEST_F(CudaOptions, Bf16) {
   expect_as_on_cpus({"precision.mode=BF16", "activation_checkpointing.policy=BLOCK"}, 1e-3);
 }
 
+// Its products' operands have 11 bits.
+TEST_F(CudaOptions, Tf32) {
+  const Course expected = train(cpu(2, {}));
+  const Course rounded = train(nccl(2, {"precision.tf32=true", stage(1)}));
+  expect_near(rounded, expected, 2e-2);
+  const Course plain = train(nccl(2, {stage(1)}));
+  expect_near(plain, expected, 1e-6);
+  for (size_t i = 0; i < plain.losses.size(); ++i) {
+    EXPECT_GT(std::abs(rounded.norms[i] - expected.norms[i]), 1e-6 * expected.norms[i]) << i;
+  }
+}
+
 TEST_F(CudaOptions, Sgd) {
   expect_as_on_cpus({"optimizer.kind=SGD", "optimizer.momentum=0.9"}, 1e-6);
 }

@@ -4,6 +4,7 @@
     python3 tests/gpu/compare.py equal A B C...                losses and gradient norms, bit for bit
     python3 tests/gpu/compare.py plan A...                     planned against measured, every rank
     python3 tests/gpu/compare.py speed A --after 5             median speed after step 5
+    python3 tests/gpu/compare.py bus A --after 5               bandwidth of its collectives
     python3 tests/gpu/compare.py torch FILE                    what torch_gpt2.py wrote, in short
     python3 tests/gpu/compare.py versus A FILE --after 5       the two side by side
 
@@ -119,6 +120,26 @@ def speed(options):
     return True, describe(measure_speed(options.run, options.after))
 
 
+def bus(options):
+    """Bytes that a rank sends by the seconds in which its GPU waits for collectives: with
+    parallel.prefetch_depth 0 these are the collectives' own, and the figure is nccl-tests' bus
+    bandwidth (doc/PERFORMANCE.md): payload * (n - 1) / n by time."""
+    figures = []
+    for line in read_run(options.run)[0]:
+        if line["step"] <= options.after:
+            continue
+        traffic, seconds = line["measured"]["traffic"], line["seconds"]
+        sent = sum(traffic[kind]["wire_bytes"] for kind in ("all_gather", "reduce_scatter"))
+        waited = seconds["exposed_communication"] + seconds["wait"]
+        if sent > 0 and waited > 0:
+            figures.append((sent / waited, sent, waited))
+    if not figures:
+        raise Unreadable(f"{options.run}: no collective after step {options.after}")
+    rate = statistics.median(figure[0] for figure in figures)
+    _, sent, waited = figures[-1]
+    return True, f"{rate / 1e9:.2f} GB/s: {sent / 2**20:.1f} MiB sent in {1e3 * waited:.2f} ms a step"
+
+
 def read_torch(path):
     try:
         lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
@@ -160,7 +181,7 @@ def main():
         verb = verbs.add_parser(name)
         verb.add_argument("runs", nargs="+")
         verb.set_defaults(run_verb=function)
-    for name, function in (("speed", speed), ("versus", versus)):
+    for name, function in (("speed", speed), ("versus", versus), ("bus", bus)):
         verb = verbs.add_parser(name)
         verb.add_argument("run")
         if name == "versus":

@@ -68,7 +68,7 @@ print("\n".join(s.submodule_search_locations) if s else "")' 2>/dev/null)
     if [[ -n $folder ]]; then memwall_gpu_candidates+=("$folder"/*/lib); fi
   done <<<"$packages"
   memwall_gpu_candidates+=(/usr/lib/x86_64-linux-gnu /usr/lib64 /usr/local/nvidia/lib64)
-  for name in libcudart.so.13 libcublasLt.so.13 libcublas.so.13 libnccl.so.2 libcudnn.so.9 libcuda.so.1; do
+  for name in libcudart.so.13 libcublasLt.so.13 libcublas.so.13 libnccl.so.2 libcudnn.so.9 libnvrtc.so.13 libcuda.so.1; do
     folder=$(memwall_gpu_folders_of "$name")
     if [[ -z $folder ]]; then
       if ! ldconfig -p 2>/dev/null | grep -qF "$name"; then echo "env.sh: no $name found" >&2; fi

@@ -379,6 +379,23 @@ bench_body() {
   verdict "attention close $name" close "$work/bench-$name" "$work/$run" --tolerance 1e-2
 }
 
+# bench_nccl: GPT-2 of 1558M over all GPUs at stages 0 to 3, nothing prefetched: the links' share.
+bench_nccl() {
+  local stage name status
+  for stage in 0 1 2 3; do
+    name=bench-1558M-np$gpus-stage$stage
+    memwall_train "$name" "$gpus" 60 configs/gpt2-xl.textproto run.steps=8 run.device="$device" \
+      precision.mode=BF16 parallel.zero_stage=$stage data.micro_batch_size=2 \
+      data.global_batch_size=$((2 * gpus)) communication.transport=NCCL >"$logs/$name.log" 2>&1
+    status=$?
+    report "${name/-/ }" "$logs/$name.log" $status "$(compare speed "$work/$name" --after 3 2>&1)"
+    if ((status == 0)); then
+      verdict "as planned, stage $stage" plan "$work/$name"
+      verdict "bus bandwidth, stage $stage" bus "$work/$name" --after 3
+    fi
+  done
+}
+
 stage_bench() {
   local bench_steps=25 bench_after=5 batch=${MEMWALL_GPU_BATCH:-16} xl=${MEMWALL_GPU_BATCH_XL:-8}
   if [[ $device == CPU ]]; then
@@ -396,6 +413,8 @@ stage_bench() {
   bench_case 1558M-BF16 configs/gpt2-xl.textproto "$xl" BF16 "--layers 48 --hidden 1600 --heads 25"
   bench_case 124M-FP32 configs/gpt2-small.textproto "$batch" FP32 ""
   bench_case 124M-FP16 configs/gpt2-small.textproto "$batch" FP16 ""
+
+  if ((gpus > 1)); then bench_nccl; fi
 
   local log=$logs/torch-compile.log
   host_python 90 tests/gpu/torch_gpt2.py --batch "$batch" --precision bf16 --peak \

@@ -397,6 +397,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
     const Algorithm algorithm = algorithm_of(*algo);
     if (algorithm.problem != hash_of(problem)) return refuse("the algorithm is another product's");
     gemm.in_halves = algorithm.id == kInHalves;
+    gemm.tf32 =
+        gemm.a.type == CUDA_R_32F && problem.operation.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
     gemm.a.data = a;
     gemm.b.data = b;
     gemm.c.data = c;

@@ -1,5 +1,6 @@
 #include "tests/imitated_gpu/gemm.h"
 
+#include <bit>
 #include <cmath>
 #include <vector>
 
@@ -50,6 +51,15 @@ void pack(const Operand& operand, int64_t batch, int64_t lines, int64_t line_str
       }
     }
   });
+}
+
+// To the nearest number with 10 bits of fraction, of two the even one.
+void round_to_tf32(std::vector<float>& values) {
+  for (float& value : values) {
+    auto bits = std::bit_cast<uint32_t>(value);
+    bits += 0xFFF + (bits >> 13 & 1);
+    value = std::bit_cast<float>(bits & ~uint32_t{0x1FFF});
+  }
 }
 
 template <class Sum>
@@ -132,6 +142,9 @@ void run_in(const Gemm& gemm) {
   for (int64_t batch = 0; batch < gemm.batches; ++batch) {
     pack(gemm.a, batch, gemm.m, gemm.a.row_stride, gemm.k, gemm.a.column_stride, kTileRows, a);
     pack(gemm.b, batch, gemm.n, gemm.b.column_stride, gemm.k, gemm.b.row_stride, kTileColumns, b);
+    if constexpr (std::is_same_v<Sum, float>) {
+      if (gemm.tf32) round_to_tf32(a), round_to_tf32(b);
+    }
     for (int64_t j = 0; j < tiles(gemm.n, kTileColumns); ++j) {
       for (int64_t i = 0; i < tiles(gemm.m, kTileRows); ++i) {
         Sum sums[kTileColumns][kTileRows];

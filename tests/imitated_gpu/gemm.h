@@ -34,6 +34,7 @@ struct Gemm {
   bool writes_aux = false, gelu_slope = false;
   Operand aux;  // (m, n)
   bool in_halves = false;
+  bool tf32 = false;  // operands of FP32 are rounded to 10 bits of fraction
 };
 
 size_t element_bytes(cudaDataType_t type);  // 0: not a type of these
