@@ -128,7 +128,7 @@ def bus(options):
     for line in read_run(options.run)[0]:
         if line["step"] <= options.after:
             continue
-        traffic, seconds = line["measured"]["traffic"], line["seconds"]
+        traffic, seconds = line["measured"]["traffic"], line["measured"]["seconds"]
         sent = sum(traffic[kind]["wire_bytes"] for kind in ("all_gather", "reduce_scatter"))
         waited = seconds["exposed_communication"] + seconds["wait"]
         if sent > 0 and waited > 0:
