@@ -161,7 +161,7 @@ class PreparedProduct::Layout {
 
 template <class T>
 void PreparedProduct::set(cublasLtMatmulDescAttributes_t which, const T& value) const {
-  check_cublas(cublasLtMatmulDescSetAttribute(product_, which, &value, sizeof(value)),
+  check_cublas(cublasLtMatmulDescSetAttribute(product_.get(), which, &value, sizeof(value)),
                "cublasLtMatmulDescSetAttribute");
 }
 
@@ -178,8 +178,10 @@ void PreparedProduct::describe(const Key& key) {
   const cublasComputeType_t arithmetic = wide       ? CUBLAS_COMPUTE_64F
                                          : key.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
                                                     : CUBLAS_COMPUTE_32F;
-  check_cublas(cublasLtMatmulDescCreate(&product_, arithmetic, wide ? CUDA_R_64F : CUDA_R_32F),
+  cublasLtMatmulDesc_t made = nullptr;
+  check_cublas(cublasLtMatmulDescCreate(&made, arithmetic, wide ? CUDA_R_64F : CUDA_R_32F),
                "cublasLtMatmulDescCreate");
+  product_.reset(made);
   const auto operation = [](const Side& side) {
     return side.transpose ? CUBLAS_OP_T : CUBLAS_OP_N;
   };
@@ -216,7 +218,7 @@ PreparedProduct::PreparedProduct(cublasLtHandle_t blas, const Key& key,
   };
   cublasLtMatmulHeuristicResult_t found{};
   const cublasStatus_t status =
-      cublasLtMatmulAlgoCheck(blas, product_, left_->get(), right_->get(), result_->get(),
+      cublasLtMatmulAlgoCheck(blas, product_.get(), left_->get(), right_->get(), result_->get(),
                               result_->get(), &algorithm_, &found);
   if (status != CUBLAS_STATUS_SUCCESS) {
     refuse(std::string(" does not run on this GPU: ") + cublasLtGetStatusString(status));
@@ -227,16 +229,18 @@ PreparedProduct::PreparedProduct(cublasLtHandle_t blas, const Key& key,
   }
 }
 
-PreparedProduct::~PreparedProduct() {
-  cublasLtMatmulDescDestroy(product_);
+PreparedProduct::~PreparedProduct() = default;
+
+void PreparedProduct::DestroyProduct::operator()(cublasLtMatmulDesc_t product) const {
+  cublasLtMatmulDescDestroy(product);
 }
 
 void PreparedProduct::start(cublasLtHandle_t blas, cudaStream_t stream, const void* alpha,
                             const void* left, const void* right, const void* beta, void* result,
                             const Extra& extra, std::span<std::byte> workspace) const {
   set(extra);
-  check_cublas(cublasLtMatmul(blas, product_, alpha, left, left_->get(), right, right_->get(), beta,
-                              result, result_->get(), result, result_->get(), &algorithm_,
+  check_cublas(cublasLtMatmul(blas, product_.get(), alpha, left, left_->get(), right, right_->get(),
+                              beta, result, result_->get(), result, result_->get(), &algorithm_,
                               workspace.data(), workspace.size(), stream),
                "cublasLtMatmul");
 }
@@ -259,13 +263,17 @@ void PreparedProduct::choose(cublasLtHandle_t blas, const Key& key) {
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(key.result));
   int found = 0;
   cublasLtMatmulHeuristicResult_t chosen{};
-  const cublasStatus_t status =
-      cublasLtMatmulAlgoGetHeuristic(blas, product_, left_->get(), right_->get(), result_->get(),
-                                     result_->get(), preference, 1, &chosen, &found);
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      blas, product_.get(), left_->get(), right_->get(), result_->get(), result_->get(), preference,
+      1, &chosen, &found);
   cublasLtMatmulPreferenceDestroy(preference);
-  check_cublas(status, "cublasLtMatmulAlgoGetHeuristic");
-  check(found > 0 && chosen.workspaceSize <= kLibraryWorkspaceBytes,
-        "cuBLASLt has no algorithm for this product within the planned workspace", key.text());
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED) check_cublas(status, "cublasLtMatmulAlgoGetHeuristic");
+  if (status != CUBLAS_STATUS_SUCCESS || found == 0 ||
+      chosen.workspaceSize > kLibraryWorkspaceBytes) {
+    throw Error(
+        "cuBLASLt has no algorithm within the planned workspace for the product " + key.text(), "",
+        epilogue_ == Epilogue::kNone ? "" : "set run.product_epilogues to false");
+  }
   algorithm_ = chosen.algo;
 }
 

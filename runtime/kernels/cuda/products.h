@@ -90,6 +90,9 @@ class PreparedProduct {
 
  private:
   class Layout;
+  struct DestroyProduct {
+    void operator()(cublasLtMatmulDesc_t product) const;
+  };
   void describe(const Key& key);
   void describe_epilogue(const Key& key);
   template <class T>
@@ -99,7 +102,7 @@ class PreparedProduct {
 
   std::unique_ptr<Layout> left_, right_, result_;
   Epilogue epilogue_ = Epilogue::kNone;
-  cublasLtMatmulDesc_t product_ = nullptr;
+  std::unique_ptr<cublasLtMatmulDescOpaque_t, DestroyProduct> product_;
   cublasLtMatmulAlgo_t algorithm_{};
 };
 
