@@ -43,10 +43,16 @@ void prepare_attention(const Gpu& gpu, const Plan& plan, const config::Config& c
                       step.op == Op::kAttentionGrad, step.workspace.bytes});
     }
   }
-  if (work.empty() && could_fuse_attention(config) && config.run().fused_attention() &&
-      job.speaks()) {
-    fmt::print("attention by products and softmax: cuDNN has no kernel for heads of {} elements\n",
-               config.model().hidden_size() / config.model().num_heads());
+  // Programs with tangents never have it; those without are missing where every step has tangents.
+  const bool has_backward =
+      std::any_of(work.begin(), work.end(), [](const AttentionWork& w) { return w.backward; });
+  const bool could = could_fuse_attention(config) && config.run().fused_attention();
+  if (could && plan.has_program("last_micro") && !has_backward && job.speaks()) {
+    fmt::print(
+        "attention{} by products and softmax: cuDNN has no kernel for heads of {} elements "
+        "over {} tokens, within the planned workspace\n",
+        work.empty() ? "" : "'s gradient",
+        config.model().hidden_size() / config.model().num_heads(), config.data().seq_length());
   }
   run_together(job.comm(), [&] { open_gpu_module().prepare_attention(*gpu.device, work); });
 }

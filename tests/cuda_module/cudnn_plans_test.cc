@@ -50,8 +50,7 @@ std::string text_of(const Card& card) {
 class CudnnPlans : public testing::TestWithParam<Card> {
  protected:
   void SetUp() override {
-    // cuDNN wants the driver's library by name: the toolkit's stub bears it, and says no to every
-    // call.
+    // cuDNN wants the driver's library by its name, which that of driver_stub.cc bears.
     if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
       dlopen(MEMWALL_DRIVER_STUB, RTLD_NOW | RTLD_GLOBAL);
     }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "runtime/base/workspace.h"
+#include "tests/kernels/gelu_reference.h"
 #include "tests/kernels/op_case.h"
 
 namespace memwall::test {
@@ -27,16 +28,6 @@ OpCase case_of(Op op, int64_t rows, int64_t width) {
   c.dtypes = {DType::kF32, DType::kF64};
   c.workspace_bytes = block_sums_workspace_bytes(rows, 2 * width, DType::kF64);
   return c;
-}
-
-double gelu(double x) {
-  const double u = std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x);
-  return 0.5 * x * (1.0 + std::tanh(u));
-}
-double gelu_slope(double x) {
-  const double u = std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x);
-  const double du = std::sqrt(2.0 / M_PI) * (1.0 + 3 * 0.044715 * x * x);
-  return 0.5 * (1.0 + std::tanh(u)) + 0.5 * x * (1.0 - std::pow(std::tanh(u), 2)) * du;
 }
 
 struct Sizes {

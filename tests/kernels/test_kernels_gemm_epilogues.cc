@@ -7,6 +7,7 @@
 
 #include "runtime/base/half.h"
 #include "runtime/base/workspace.h"
+#include "tests/kernels/gelu_reference.h"
 #include "tests/kernels/op_case.h"
 #include "tests/kernels/op_device.h"
 
@@ -15,16 +16,6 @@ namespace {
 
 size_t at(int64_t i) {
   return static_cast<size_t>(i);
-}
-
-double gelu(double x) {
-  const double u = std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x);
-  return 0.5 * x * (1.0 + std::tanh(u));
-}
-double gelu_slope(double x) {
-  const double u = std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x);
-  const double du = std::sqrt(2.0 / M_PI) * (1.0 + 3 * 0.044715 * x * x);
-  return 0.5 * (1.0 + std::tanh(u)) + 0.5 * x * (1.0 - std::pow(std::tanh(u), 2)) * du;
 }
 
 struct Sizes {
